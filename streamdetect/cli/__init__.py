@@ -1,0 +1,21 @@
+"""The command line: the composition root. Subcommands live in their own modules and are imported when called."""
+
+import sys
+
+from cyclopts import App
+
+from streamdetect import __version__
+from streamdetect.errors import EXIT_INTERRUPTED, StreamdetectError
+
+app = App(name="streamdetect", help=__doc__, version=__version__)
+
+
+def main() -> None:
+    """Run a command and end with the exit code its error names."""
+    try:
+        app()
+    except StreamdetectError as error:
+        sys.stderr.write(f"streamdetect: {error}\n")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,1 @@
+"""Every record outsiders see, one file a topic. pydantic only."""

@@ -1,0 +1,1 @@
+"""Bytes become columns or dead letters; repeats and times are judged."""

@@ -1,0 +1,91 @@
+"""What decoding gives: the accepted events of one chunk as columns, and the rejected ones as values.
+
+All integer columns are aligned, one entry an accepted event, in record order. Absent means unknown and is -1 (or a span
+of -1), never zero.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.kernels.chunk import Bytes, Ints, Spans
+
+ABSENT = -1
+
+
+class Kind(IntEnum):
+    """What an event reports: the admission of a request, or its completion."""
+
+    REQUEST = 0
+    COMPLETION = 1
+
+
+class Outcome(IntEnum):
+    """What the gateway did. The three in the middle are refusals."""
+
+    SERVED = 0
+    RATE_LIMITED = 1
+    CHALLENGED = 2
+    BLOCKED = 3
+    FAILED = 4
+
+
+class AccountTier(IntEnum):
+    """What the provider says of an account's standing; 0 where it says nothing."""
+
+    UNKNOWN = 0
+    UNPAID = 1
+    PAID = 2
+    VERIFIED = 3
+    ENTERPRISE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that cannot be an event. ``code`` is from an open list; ``field`` is empty when the whole is wrong.
+
+    ``shape`` names the top-level fields with their JSON types (bounded), because the body itself is never copied.
+    """
+
+    record: int
+    code: str
+    field: str
+    message: str
+    shape: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestColumns:
+    """Accepted events of one chunk. ``record`` is the index of each in the chunk; times are integer milliseconds."""
+
+    record: Ints
+    occurred_at: Ints
+    kind: NDArray[np.uint8]
+    outcome: NDArray[np.uint8]
+    account_created_at: Ints
+    account_tier: NDArray[np.uint8]
+    input_tokens: Ints
+    output_tokens: Ints
+    cached_input_tokens: Ints
+    turn: Ints
+    # Client address: family 0 (absent), 4 or 6; IPv4 lives in the low 32 bits of ``address_low``, high is then 0.
+    address_family: NDArray[np.uint8]
+    address_high: NDArray[np.uint64]
+    address_low: NDArray[np.uint64]
+    # Identifiers as UTF-8 bytes: spans into ``identifiers``.
+    identifiers: Bytes
+    event_id: Spans
+    account_id: Spans
+    org_id: Spans
+    api_key_id: Spans
+    payment_id: Spans
+    # Prompt texts as UTF-8 bytes: spans into ``texts``. They leave this object only as sketches.
+    texts: Bytes
+    prompt: Spans
+    system_prompt: Spans
+    unknown_values: dict[str, int] = field(default_factory=dict)  # field -> count of enum values nobody knows
+
+    def __len__(self) -> int:
+        return len(self.record)

@@ -1,0 +1,1 @@
+"""What one account does: windows, tier, own prompts, seen ids."""

@@ -1,0 +1,1 @@
+"""What accounts share: subnet, org, API key, payment, content keys."""

@@ -1,0 +1,1 @@
+"""Why and how hard: features, rules, ladder, caps."""

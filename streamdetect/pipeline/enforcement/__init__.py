@@ -1,0 +1,1 @@
+"""What is in force per subject: fold, renew, release."""
