@@ -1,0 +1,1 @@
+"""Plain Kafka clients: security, topics, outbox, follower. No Faust, no numpy."""

@@ -1,0 +1,1 @@
+"""What the detector says about itself: metrics as data, logs without user content, one small HTTP server."""
