@@ -1,0 +1,175 @@
+"""Who uses what: distinct members per owner over sliding windows, exact, in O(1) an event.
+
+One entry per (owner, member) remembers the newest ten-minute bucket in which the member was seen and its class. The owner
+keeps, per window and sub-bucket, how many of its members were *last* seen there; their sum over the ring is the exact
+distinct count, whatever its size. State is ``member -> newest bucket``, so order does not matter; of two classes seen in
+one bucket the higher wins. An entry is 48 bytes; stale ones are swept only when room is needed, and change no count.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from streamdetect.kernels.hashing import fmix64
+from streamdetect.kernels.windows import BUCKETS
+
+UNKNOWN, YOUNG, TRUSTED = 0, 1, 2
+TICK_MS = 600_000  # ten minutes: the sub-bucket of the hour; 24 of them are the sub-bucket of the day
+RETAINED_TICKS = 24 * BUCKETS
+HOURLY, DAILY = 0, 1
+
+ENTRY = np.dtype(
+    [
+        ("member", "u8"),
+        ("account", "u8"),  # whom to tell, which differs from the member where an organisation counts as one
+        ("owner", "i4"),
+        ("tick", "i4"),  # newest bucket of TICK_MS in which the member was seen
+        ("next", "i4"),  # the owner's next entry, -1 at the end
+        ("partition", "u2"),  # where evidence for the account goes back to
+        ("kind", "u1"),  # UNKNOWN, YOUNG or TRUSTED
+    ],
+    align=True,
+)
+_STEP = np.array([1, 24], np.int64)
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_FILL = 0.6
+
+Entries = NDArray[np.void]
+Distinct = NDArray[np.uint32]  # [window, sub-bucket, class]
+
+
+@njit(cache=True, nogil=True)
+def advance(distinct: Distinct, newest_tick: int, tick: int) -> None:
+    """Forget the members last seen in the sub-buckets that the ring reuses when time moves on to ``tick``."""
+    for window in range(2):
+        first = newest_tick // _STEP[window] + 1
+        last = tick // _STEP[window]
+        if last - first >= BUCKETS:
+            first = last - BUCKETS + 1
+        for bucket in range(first, last + 1):
+            for kind in range(distinct.shape[2]):
+                distinct[window, bucket % BUCKETS, kind] = np.uint32(0)
+
+
+@njit(cache=True, nogil=True)
+def _count(distinct: Distinct, newest_tick: int, tick: int, kind: int, change: int) -> None:
+    for window in range(2):
+        bucket = tick // _STEP[window]
+        if bucket > newest_tick // _STEP[window] - BUCKETS:
+            distinct[window, bucket % BUCKETS, kind] = np.uint32(
+                np.int64(distinct[window, bucket % BUCKETS, kind]) + change
+            )
+
+
+@njit(cache=True, nogil=True)
+def _locate(slots: NDArray[np.int32], entries: Entries, owner: int, member: np.uint64) -> int:
+    mask = np.uint64(len(slots) - 1)
+    position = fmix64(member + np.uint64(owner) * _SPREAD) & mask
+    while True:
+        entry = slots[np.int64(position)]
+        if entry < 0 or (entries[entry].member == member and entries[entry].owner == owner):
+            return np.int64(position)
+        position = (position + np.uint64(1)) & mask
+
+
+@njit(cache=True, nogil=True)
+def touch(
+    slots: NDArray[np.int32],
+    entries: Entries,
+    count: int,
+    distinct: Distinct,
+    owner: int,
+    newest_tick: int,
+    member: np.uint64,
+    account: np.uint64,
+    partition: int,
+    tick: int,
+    kind: int,
+) -> int:
+    """Note that ``member`` used ``owner`` in bucket ``tick`` (at most ``newest_tick``). ``count`` means a new entry."""
+    position = _locate(slots, entries, owner, member)
+    found = slots[position]
+    if found < 0:
+        slots[position] = np.int32(count)
+        entry = entries[count]
+        entry.member, entry.account, entry.partition = member, account, np.uint16(partition)
+        entry.owner, entry.tick, entry.kind, entry.next = np.int32(owner), np.int32(tick), np.uint8(kind), np.int32(-1)
+        _count(distinct, newest_tick, tick, kind, 1)
+        return count
+    entry = entries[found]
+    if tick > entry.tick or (tick == entry.tick and kind > entry.kind):
+        _count(distinct, newest_tick, np.int64(entry.tick), np.int64(entry.kind), -1)
+        _count(distinct, newest_tick, tick, kind, 1)
+        entry.tick, entry.kind = np.int32(tick), np.uint8(kind)
+    return np.int64(found)
+
+
+@njit(cache=True, nogil=True)
+def distinct_of(distinct: Distinct, window: int, kind: int) -> int:
+    """Distinct members of one class over one window."""
+    value = np.int64(0)
+    for bucket in range(BUCKETS):
+        value += np.int64(distinct[window, bucket, kind])
+    return value
+
+
+@njit(cache=True, nogil=True)
+def _rehash(slots: NDArray[np.int32], entries: Entries, count: int) -> None:
+    for entry in range(count):
+        slots[_locate(slots, entries, np.int64(entries[entry].owner), entries[entry].member)] = np.int32(entry)
+
+
+@njit(cache=True, nogil=True)
+def _sweep(entries: Entries, count: int, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64]) -> int:
+    """Keep live entries of kept owners, in order; renumber owners. Chains are rebuilt by the caller."""
+    kept = 0
+    for entry in range(count):
+        owner = owners[entries[entry].owner]
+        if owner >= 0 and entries[entry].tick > newest_ticks[entries[entry].owner] - RETAINED_TICKS - _STEP[1]:
+            entries[kept] = entries[entry]
+            entries[kept].owner = np.int32(owner)
+            kept += 1
+    return kept
+
+
+class Members:
+    """The entries of all owners of one stage and partition, and the index that finds them."""
+
+    __slots__ = ("count", "entries", "slots")
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.entries: Entries = np.zeros(capacity, ENTRY)
+        self.slots = np.full(_slots_for(capacity), -1, np.int32)
+        self.count = 0
+
+    def reserve(self, extra: int) -> None:
+        """Make room for ``extra`` new entries, before a batch."""
+        needed = self.count + extra
+        if needed > len(self.entries):
+            grown = np.zeros(max(needed, len(self.entries) + len(self.entries) // 2), ENTRY)
+            grown[: self.count] = self.entries[: self.count]
+            self.entries = grown
+        if needed > len(self.slots) * _FILL:
+            self.slots = np.full(_slots_for(len(self.entries)), -1, np.int32)
+            _rehash(self.slots, self.entries, self.count)
+
+    def sweep(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64]) -> int:
+        """Drop stale entries and those of dropped owners; returns how many went.
+
+        ``owners`` gives the new number of each old owner (-1 dropped), ``newest_ticks`` each old owner's newest bucket.
+        Chains must be rebuilt by the caller, for it owns their heads.
+        """
+        before = self.count
+        self.count = int(_sweep(self.entries, self.count, owners, newest_ticks))
+        self.slots[:] = -1
+        _rehash(self.slots, self.entries, self.count)
+        return before - self.count
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held, spare room included."""
+        return self.entries.nbytes + self.slots.nbytes
+
+
+def _slots_for(entries: int) -> int:
+    return 1 << max(4, int(entries / _FILL).bit_length())

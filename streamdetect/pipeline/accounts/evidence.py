@@ -1,0 +1,162 @@
+"""The ledger: what other stages found out about the things an account shares, at most eight facts an account.
+
+A fact is (family, key) with the counts at its newest time. Of two facts about one key the later wins, so order does not
+matter. A fact counts for one day of event time. When all eight are live the weakest makes room.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from streamdetect.kernels.index import find
+from streamdetect.pipeline.accounts.features import EVIDENCE_COLUMN, FAMILIES, fill_features, tier_of
+from streamdetect.pipeline.accounts.state import FACTS_PER_ACCOUNT, AccountsState
+
+FACT_MS = 86_400_000
+
+Facts = NDArray[np.void]
+
+
+@njit(cache=True, nogil=True)
+def _stronger(young: int, trusted: int, other_young: int, other_trusted: int) -> bool:
+    """Whether one key speaks louder: more young accounts for each trusted one, then more young accounts."""
+    left, right = young * (1 + other_trusted), other_young * (1 + trusted)
+    return left > right or (left == right and young > other_young)
+
+
+@njit(cache=True, nogil=True)
+def read_ledger(facts: Facts, now: int, features: NDArray[np.int64]) -> None:
+    """Write young, trusted and all members of each family's strongest live key; the rest stays 0."""
+    best = np.full(FAMILIES, -1, np.int64)
+    for slot in range(FACTS_PER_ACCOUNT):
+        fact = facts[slot]
+        if fact.at == 0 or fact.at <= now - FACT_MS:
+            continue
+        family = np.int64(fact.family)
+        if best[family] < 0:
+            best[family] = slot
+            continue
+        other = facts[best[family]]
+        young, trusted = np.int64(fact.young), np.int64(fact.trusted)
+        other_young, other_trusted = np.int64(other.young), np.int64(other.trusted)
+        louder = _stronger(young, trusted, other_young, other_trusted)
+        softer = _stronger(other_young, other_trusted, young, trusted)
+        if louder or (not softer and fact.key < other.key):
+            best[family] = slot
+    for family in range(FAMILIES):
+        if best[family] >= 0:
+            fact = facts[best[family]]
+            column = EVIDENCE_COLUMN + 3 * family
+            features[column] = np.int64(fact.young)
+            features[column + 1] = np.int64(fact.trusted)
+            features[column + 2] = np.int64(fact.members)
+
+
+@njit(cache=True, nogil=True)
+def _slot_for(facts: Facts, family: int, key: np.uint64, now: int, young: int, trusted: int) -> int:
+    """The slot a fact belongs in: its own, a free or expired one, the weakest; -1 if it is itself the weakest."""
+    free, weakest = -1, -1
+    for slot in range(FACTS_PER_ACCOUNT):
+        fact = facts[slot]
+        if fact.at != 0 and fact.family == family and fact.key == key:
+            return slot
+        if fact.at == 0 or fact.at <= now - FACT_MS:
+            free = slot if free < 0 else free
+        elif weakest < 0 or _stronger(
+            np.int64(facts[weakest].young), np.int64(facts[weakest].trusted), np.int64(fact.young), np.int64(fact.trusted)
+        ):
+            weakest = slot
+    if free >= 0:
+        return free
+    louder = _stronger(young, trusted, np.int64(facts[weakest].young), np.int64(facts[weakest].trusted))
+    return weakest if louder else -1
+
+
+@njit(cache=True, nogil=True)
+def _note(facts: Facts, now: int, row: NDArray[np.void], ignored: NDArray[np.int64]) -> None:
+    slot = _slot_for(facts, np.int64(row.family), row.key, now, np.int64(row.young), np.int64(row.trusted))
+    if slot < 0:
+        ignored[0] += 1
+        return
+    fact = facts[slot]
+    if fact.at != 0 and fact.family == row.family and fact.key == row.key:
+        newer = row.at > fact.at or (
+            row.at == fact.at
+            and (row.trusted > fact.trusted or (row.trusted == fact.trusted and row.young > fact.young))
+        )
+        if not newer:
+            return
+    fact.key, fact.at, fact.event = row.key, row.at, row.event
+    fact.young, fact.trusted, fact.members, fact.family = row.young, row.trusted, row.members, row.family
+
+
+@njit(cache=True, nogil=True)
+def apply_evidence(
+    slots: NDArray[np.int32],
+    rows: NDArray[np.void],
+    ledgers: Facts,
+    ledger_count: int,
+    accounts: NDArray[np.uint64],
+    incoming: NDArray[np.void],
+    tiers_ms: NDArray[np.int64],
+    touched: NDArray[np.int64],
+    features: NDArray[np.int64],
+    ignored: NDArray[np.int64],
+) -> int:
+    """Take in evidence rows one by one; ``touched`` is each row's account (-1 forgotten), ``features`` its state after.
+
+    Returns the number of ledgers then in use; ``ignored`` counts facts that found no room.
+    """
+    for index in range(len(accounts)):
+        row = find(slots, rows, accounts[index])
+        touched[index] = row
+        if row < 0:
+            continue
+        account = rows[row]
+        if account.ledger < 0:
+            account.ledger = np.int32(ledger_count)
+            ledger_count += 1
+        facts = ledgers[account.ledger]
+        now = max(account.newest, incoming[index].at)
+        _note(facts, now, incoming[index], ignored)
+        fill_features(account, now, tier_of(account, now, tiers_ms), features[index])
+        read_ledger(facts, now, features[index])
+    return ledger_count
+
+
+def take_evidence(
+    state: AccountsState, accounts: NDArray[np.uint64], incoming: NDArray[np.void], tiers_ms: NDArray[np.int64], width: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Apply evidence to the ledgers.
+
+    Args:
+        state: the accounts of this partition.
+        accounts: ``uint64[n]``, whom each fact is about.
+        incoming: ``FACT[n]``.
+        tiers_ms: bounds of the trust tiers.
+        width: number of feature columns.
+
+    Returns:
+        the account row of each fact (-1 forgotten), the features after it ``int64[n, width]``, and how many facts found
+        no room.
+    """
+    count = len(accounts)
+    state.reserve_ledgers(count)
+    touched = np.empty(count, np.int64)
+    features = np.zeros((count, width), np.int64)
+    ignored = np.zeros(1, np.int64)
+    state.ledger_count = int(
+        apply_evidence(
+            state.table.slots,
+            state.table.rows,
+            state.ledgers,
+            state.ledger_count,
+            accounts,
+            incoming,
+            tiers_ms,
+            touched,
+            features,
+            ignored,
+        )
+    )
+    return touched, features, int(ignored[0])

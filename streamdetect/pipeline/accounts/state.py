@@ -1,0 +1,152 @@
+"""What is remembered of each account of one request partition: one row of about 400 bytes, nothing on the heap.
+
+Bounded by ``accounts_max``: when it is reached, the tenth of the accounts that has been silent longest is forgotten (and
+counted); that is the only way in which a bound can change a result.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.kernels.index import KeyedRows
+from streamdetect.kernels.members import TICK_MS, Members
+from streamdetect.kernels.seen import SeenHashes
+from streamdetect.pipeline.accept.columns import ABSENT
+
+EVENT_ID_BYTES = 40  # a longer one lives in ``long_event_ids``
+LONG_EVENT_ID = 255
+RECENT_DIGESTS = 8
+FACTS_PER_ACCOUNT = 8
+
+ACCOUNT = np.dtype(
+    [
+        ("key", "u8"),
+        ("newest", "i8"),  # event time, ms; 0 before the first event
+        ("created_at", "i8"),
+        ("tier_at", "i8"),  # event time at which the gateway last told the tier
+        ("quiet_until", "i8", (2,)),  # [live, simulated]: hits up to ``quiet_level`` need no decision before then
+        ("id_start", "i8"),
+        ("requests", "u4", (3, 6)),
+        ("input_tokens", "u4", (3, 6)),
+        ("output_tokens", "u4", (3, 6)),
+        ("recent", "u4", (RECENT_DIGESTS,)),  # digests of prompts whose content rows went out lately
+        ("ledger", "i4"),
+        ("subnets", "u2", (2, 6, 1)),
+        ("id_length", "u2"),
+        ("event_id", "u1", (EVENT_ID_BYTES,)),  # of the newest event
+        ("event_id_length", "u1"),
+        ("recent_next", "u1"),
+        ("tier_told", "u1"),  # by the gateway, in events
+        ("tier_recorded", "u1"),  # by the provider, in account records
+        ("quiet_level", "u1", (2,)),
+    ],
+    align=True,
+)
+FACT = np.dtype(
+    [
+        ("key", "u8"),
+        ("at", "i8"),  # event time of the row that produced it; 0 = free
+        ("event", "u8"),
+        ("young", "u4"),
+        ("trusted", "u4"),
+        ("members", "u4"),
+        ("family", "u1"),
+    ],
+    align=True,
+)
+
+
+@dataclass(slots=True)
+class AccountsState:
+    """Rows, the subnets each account was seen in, evidence ledgers, and the ids that decisions must name."""
+
+    accounts_max: int = 4_000_000
+    table: KeyedRows = field(default_factory=lambda: KeyedRows(ACCOUNT))
+    subnets: Members = field(default_factory=Members)
+    seen: SeenHashes = field(default_factory=SeenHashes)
+    ledgers: NDArray[np.void] = field(default_factory=lambda: np.zeros((64, FACTS_PER_ACCOUNT), FACT))
+    ledger_count: int = 0
+    ids: bytearray = field(default_factory=bytearray)
+    long_event_ids: dict[int, bytes] = field(default_factory=dict)
+    newest: int = 0
+    evicted: int = 0
+
+    def reserve(self, events: int) -> None:
+        """Make room for a batch: at most one new row, subnet and ledger an event."""
+        if self.table.count + events > self.accounts_max:
+            self._forget_silent(max(events, self.accounts_max // 10))
+        self.table.reserve(events)
+        if self.subnets.count + events > len(self.subnets.entries):
+            self._sweep_subnets(np.arange(self.table.count))
+        self.subnets.reserve(events)
+        self.seen.reserve(events)
+
+    def reserve_ledgers(self, rows: int) -> None:
+        """Make room for ``rows`` new evidence ledgers."""
+        if self.ledger_count + rows > len(self.ledgers):
+            grown = np.zeros((max(self.ledger_count + rows, 2 * len(self.ledgers)), FACTS_PER_ACCOUNT), FACT)
+            grown[: self.ledger_count] = self.ledgers[: self.ledger_count]
+            self.ledgers = grown
+
+    def account_id(self, row: int) -> str:
+        """The account's own id, as the gateway wrote it."""
+        record = self.table.rows[row]
+        start = int(record["id_start"])
+        return self.ids[start : start + int(record["id_length"])].decode()
+
+    def newest_event(self, row: int) -> tuple[str | None, int | None]:
+        """Id and event time (ms) of the account's newest event, ``None`` before the first."""
+        record = self.table.rows[row]
+        if record["newest"] == 0:
+            return None, None
+        length = int(record["event_id_length"])
+        raw = self.long_event_ids[row] if length == LONG_EVENT_ID else record["event_id"][:length].tobytes()
+        return raw.decode(), int(record["newest"])
+
+    def name_new_rows(self, first: int, id_bytes: list[bytes]) -> None:
+        """Store the ids of the rows ``first ...`` that a batch created, in order of creation."""
+        position = len(self.ids)
+        for row, raw in enumerate(id_bytes, first):
+            self.table.rows[row]["id_start"] = position
+            self.table.rows[row]["id_length"] = len(raw)
+            position += len(raw)
+        self.ids += b"".join(id_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of everything that grows with accounts."""
+        return (
+            self.table.memory_bytes
+            + self.subnets.memory_bytes
+            + self.seen.tables.nbytes
+            + self.ledgers.nbytes
+            + len(self.ids)
+            + sum(len(raw) + 90 for raw in self.long_event_ids.values())
+        )
+
+    def _sweep_subnets(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64] | None = None) -> None:
+        ticks = self.table.live["newest"] // TICK_MS if newest_ticks is None else newest_ticks
+        self.subnets.sweep(owners, ticks)
+
+    def _forget_silent(self, count: int) -> None:
+        """Drop the accounts that have been silent longest, to stay within the bound."""
+        live = self.table.live
+        count = min(count, len(live))
+        order = np.lexsort((live["key"], live["newest"]))
+        kept = np.ones(len(live), np.bool_)
+        kept[order[:count]] = False
+        ticks, starts, lengths = live["newest"] // TICK_MS, live["id_start"].copy(), live["id_length"].copy()
+        owners = self.table.keep(kept)
+        self._sweep_subnets(owners, ticks)
+        pieces = [bytes(self.ids[s : s + n]) for s, n in zip(starts[kept], lengths[kept], strict=True)]
+        self.ids = bytearray()
+        self.name_new_rows(0, pieces)
+        self.long_event_ids = {int(owners[row]): raw for row, raw in self.long_event_ids.items() if owners[row] >= 0}
+        used = self.table.live["ledger"] > ABSENT
+        ledgers = self.ledgers[self.table.live["ledger"][used]]
+        self.ledgers[: len(ledgers)] = ledgers
+        self.ledgers[len(ledgers) : self.ledger_count] = np.zeros(1, FACT)
+        self.ledger_count = len(ledgers)
+        self.table.live["ledger"][used] = np.arange(len(ledgers))
+        self.evicted += count
