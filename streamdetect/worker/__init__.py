@@ -1,0 +1,1 @@
+"""The live program: the only place that knows Faust."""
