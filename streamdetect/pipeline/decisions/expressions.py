@@ -179,7 +179,9 @@ class _Compiler:
                 warnings.simplefilter("error")  # such as "600and", which Python still reads
                 return ast.parse(flat.lstrip(), mode="eval").body
         except SyntaxError as error:
-            self.fail(max(0, (error.offset or 1) - 1) + self.shift, f"cannot be read: {error.msg}")
+            # The parser gives no offset where the text ends too early.
+            offset = error.offset - 1 + self.shift if error.offset else len(flat.rstrip())
+            self.fail(offset, f"cannot be read: {error.msg}")
 
     def fail(self, where: ast.AST | int, message: str) -> NoReturn:
         offset = where if isinstance(where, int) else getattr(where, "col_offset", 0) + self.shift
@@ -241,6 +243,9 @@ class _Compiler:
     def tier_equality(self, left: ast.expr, symbol: str, right: ast.expr, *, negated: bool) -> Truth:
         name, text = (left, right) if _is_tier(left) else (right, left)
         if not _is_tier(name):
+            for side in (left, right):
+                if isinstance(side, ast.Name):
+                    self.named(side)  # a mistyped name is the likelier cause
             self.fail(text if _is_text(text) else name, "only tier is compared with text")
         self.named(name)
         if symbol not in ("==", "!="):

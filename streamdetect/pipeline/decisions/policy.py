@@ -1,0 +1,208 @@
+"""From the text of a policy to what the decision stage runs: checked values, a hash, and compiled rules by scope.
+
+Everything that is wrong is told with line and column: TOML itself, keys and values, and the conditions of rules. Done
+once a policy, never per event. Reading files is the caller's; only the shipped policy is read here.
+"""
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from types import UnionType
+from typing import Any, Final, NoReturn, Union, get_args, get_origin
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from streamdetect.errors import PolicyError
+from streamdetect.messages.policy import DAY_MS, Policy, Rule, Scope, duration_ms
+from streamdetect.pipeline.accounts.tiers import TIER_NAMES, YOUNG_TIERS, TrustTier
+from streamdetect.pipeline.decisions.expressions import Expression, Finding, compile_expression
+from streamdetect.pipeline.decisions.features import SCOPES, index_of
+from streamdetect.pipeline.decisions.positions import Path, Positions
+
+TEXT_MAX: Final = 1 << 20  # characters of one policy
+
+_Places = Callable[[int], Callable[[int], tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRule:
+    """A rule that can be run. ``tiers`` is whom it may hit, ``None`` for everybody."""
+
+    rule: Rule
+    expression: Expression
+    ttl_ms: int
+    tiers: frozenset[TrustTier] | None
+
+    def hits(self, columns: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Where the rule holds: int64 [n, features] of its scope to bool [n].
+
+        For accounts ``tiers`` is applied here; for a shared subject it narrows whom a decision applies to, not when.
+        """
+        holds = self.expression.evaluate(columns)
+        if self.rule.scope != "account" or self.tiers is None:
+            return holds
+        return holds & np.isin(columns[:, index_of("tier_code")], [int(tier) for tier in self.tiers])
+
+    def findings(self, row: NDArray[np.int64]) -> list[Finding]:
+        """The comparisons that held in one row, for the reasons of a decision."""
+        return self.expression.findings(row)
+
+
+@dataclass(frozen=True, slots=True)
+class TierBounds:
+    """Ages at which tiers begin, in ms, in the order ``trust_tier`` takes them."""
+
+    t0_ms: int
+    t1_ms: int
+    t3_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """A policy that can be run. ``hash`` is of its values: comments and layout do not change it."""
+
+    model: Policy
+    hash: str
+    rules: tuple[CompiledRule, ...]
+    tier_bounds: TierBounds
+    held_log_interval_ms: int
+
+    def rules_of(self, scope: str) -> tuple[CompiledRule, ...]:
+        """The rules of a scope that are not off, in the order of the file."""
+        return tuple(rule for rule in self.rules if rule.rule.scope == scope and rule.rule.status != "off")
+
+
+def default_policy() -> CompiledPolicy:
+    """The policy that ships with the package."""
+    return load_policy(default_text(), "default.toml")
+
+
+def default_text() -> str:
+    """Text of the shipped policy, with its comments."""
+    return (resources.files("streamdetect") / "policies" / "default.toml").read_text(encoding="utf-8")
+
+
+def load_policy(text: str, source: str = "policy") -> CompiledPolicy:
+    """Parse, check and compile one policy. Raises ``PolicyError`` with line and column inside ``source``."""
+    text = text.replace("\r\n", "\n")
+    if len(text) > TEXT_MAX:
+        raise PolicyError(f"longer than {TEXT_MAX} characters", source=source)
+    values = _parsed(text, source)
+    positions = Positions(text)
+    try:
+        model = Policy.model_validate(values)
+    except ValidationError as error:
+        _refuse(error, positions, source)
+    return compile_policy(model, source=source, places=partial(_place_in_when, positions))
+
+
+def compile_policy(model: Policy, *, source: str = "policy", places: _Places | None = None) -> CompiledPolicy:
+    """Compile a policy that is a value already, such as one read from the policy topic.
+
+    ``places`` gives, for the index of a rule, line and column of an offset in its condition. Without it a wrong
+    condition is told by the rule's id and the column in the condition.
+    """
+    rules = []
+    for index, rule in enumerate(model.rules):
+        if places is not None:
+            expression = compile_expression(rule.when, rule.scope, place=places(index), source=source)
+        else:
+            expression = compile_expression(rule.when, rule.scope, source=f"{source} rule {rule.id}")
+        rules.append(CompiledRule(rule, expression, rule.ttl_ms, _tiers_of(rule)))
+    bounds = TierBounds(model.tiers.t0_days * DAY_MS, model.tiers.t1_days * DAY_MS, model.tiers.t3_days * DAY_MS)
+    return CompiledPolicy(model, policy_hash(model), tuple(rules), bounds, duration_ms(model.ladder.held_log_interval))
+
+
+def policy_hash(model: Policy) -> str:
+    """128-bit BLAKE2b of the values as canonical JSON (defaults filled in, keys sorted), in hexadecimal."""
+    canonical = json.dumps(model.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(canonical.encode("ascii"), digest_size=16).hexdigest()
+
+
+def _tiers_of(rule: Rule) -> frozenset[TrustTier] | None:
+    if rule.applies_to_tiers is not None:
+        return frozenset(TIER_NAMES[name] for name in rule.applies_to_tiers)
+    return None if rule.scope == "account" else frozenset(YOUNG_TIERS)
+
+
+def _place_in_when(positions: Positions, index: int) -> Callable[[int], tuple[int, int]]:
+    places = positions.in_string(("rules", index, "when"))
+    return lambda offset: places[min(offset, len(places) - 1)]
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        message = str(error)
+        place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)
+        if place is None:
+            raise PolicyError(message, source=source) from None
+        lines = text.split("\n")
+        line, column = (int(place[1]), int(place[2])) if place[1] else (len(lines), len(lines[-1]) + 1)
+        raise PolicyError(message[: place.start()], line=line, column=column, source=source) from None
+    except RecursionError:
+        raise PolicyError("too deeply nested", source=source) from None
+
+
+def _refuse(error: ValidationError, positions: Positions, source: str) -> NoReturn:
+    """Tell the first of what is wrong, in the order of the text, and how much more there is."""
+    details = error.errors(include_url=False, include_input=False)
+    placed = sorted(((_place(detail, positions), index) for index, detail in enumerate(details)))
+    (line, column), index = placed[0]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    message = _message(details[index]) + more
+    raise PolicyError(message, line=line, column=column, source=source) from None
+
+
+def _path(detail: ErrorDetails) -> Path:
+    return (*detail["loc"], *detail.get("ctx", {}).get("at", ()))
+
+
+def _place(detail: ErrorDetails, positions: Positions) -> tuple[int, int]:
+    path = _path(detail)
+    return positions.of_key(path) if detail["type"] == "extra_forbidden" else positions.of(path)
+
+
+def _message(detail: ErrorDetails) -> str:
+    path = _path(detail)
+    name = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")
+    if detail["type"] == "missing":
+        return f"{name} is missing"
+    if detail["type"] == "extra_forbidden":
+        known = _keys_at(path[:-1])
+        near = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {name}; {hint}"
+    return f"{name}: {detail['msg']}" if name else detail["msg"]
+
+
+def _keys_at(path: Path) -> list[str]:
+    """The keys the policy model knows at a path."""
+    model: type[BaseModel] = Policy
+    for name in path:
+        if isinstance(name, str):
+            model = _model_in(model.model_fields[name].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model inside an annotation such as ``tuple[Rule, ...]`` or ``RuleParams | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, Union, UnionType):
+        found = (_model_in(argument) for argument in get_args(annotation))
+        return next((model for model in found if model is not None), None)
+    return None
+
+
+assert set(get_args(Scope)) == set(SCOPES), "the catalogue and the policy name the same scopes"
