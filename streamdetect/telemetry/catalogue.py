@@ -1,0 +1,160 @@
+"""Every metric as data, and the registry they live in.
+
+Names are ``streamdetect_`` + name (+ ``_total`` on counters), in base units. No label may hold an id, an address or a
+text: labels are topics, partitions, stages and members of closed sets, so the deployment bounds the number of series.
+``Metrics`` owns its registry: two of them in one process do not meet.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+
+from streamdetect import __version__
+
+PREFIX: Final = "streamdetect_"
+CHUNK_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+DECISION_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+_Wrapper = TypeVar("_Wrapper", bound=MetricWrapperBase)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSpec:
+    """One metric: what it counts, and what to do when it moves."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    action: str
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name on the metrics page."""
+        return PREFIX + self.name + ("_total" if self.kind == "counter" else "")
+
+
+def _counter(name: str, meaning: str, action: str, *labels: str, unit: str = "") -> MetricSpec:
+    return MetricSpec(name, "counter", unit, labels, meaning, action)
+
+
+def _gauge(name: str, meaning: str, action: str, *labels: str, unit: str = "") -> MetricSpec:
+    return MetricSpec(name, "gauge", unit, labels, meaning, action)
+
+
+def _histogram(name: str, meaning: str, action: str, *labels: str, buckets: tuple[float, ...]) -> MetricSpec:
+    return MetricSpec(name, "histogram", "seconds", labels, meaning, action, buckets)
+
+
+CATALOGUE: Final = (
+    _gauge("build_info", "Always 1; the version is a label.", "-", "version"),
+    _counter("events", "Records read.", "Zero while gateways serve: check the request topic and the group.", "topic"),
+    _counter("bytes", "Bytes of records read.", "Grows faster than events: prompts got longer.", "topic", unit="bytes"),
+    _gauge(
+        "lag_seconds",
+        "Wall clock minus the newest event time of the partition.",
+        "Above the brake's bound no new restriction is issued: add workers or find the slow stage.",
+        *("topic", "partition"),
+        unit="seconds",
+    ),
+    _gauge("lag_records", "Records not read yet.", "Grows steadily: add workers.", "topic", "partition"),
+    _gauge(
+        "watermark_seconds",
+        "Newest event time of the partition, since the epoch.",
+        "One partition stands still: its gateway or its key is broken.",
+        *("topic", "partition"),
+        unit="seconds",
+    ),
+    _histogram(
+        "chunk_seconds",
+        "Time to process one chunk.",
+        "p99 rises: a stage became slow; compare stages.",
+        "stage",
+        buckets=CHUNK_BUCKETS_S,
+    ),
+    _histogram(
+        "decision_seconds",
+        "Event appended to decision delivered.",
+        "p99 rises: look at lag, then at queue waits.",
+        "scope",
+        buckets=DECISION_BUCKETS_S,
+    ),
+    _counter("dead_letters", "Records that could not be read.", "Read the dead-letter topic: code and field.", "code"),
+    _counter("late", "Events older than what is kept of their key; counted only.", "A gateway delivers late."),
+    _counter("duplicates", "Events seen before; they change nothing.", "Rises after restarts; else a gateway repeats."),
+    _counter("refused", "Events of requests the gateway refused.", "Follows enforcement."),
+    _counter(
+        "misplaced_keys",
+        "Events with a null key, or on a partition their key does not hash to.",
+        "Set the producer's partitioner to murmur2 and key by account.",
+        "kind",
+    ),
+    _counter(
+        "events_without",
+        "Events that lack a kind of evidence.",
+        "Evidence families that need it are off: fill the field at the gateway.",
+        "what",
+    ),
+    _counter(
+        "decisions", "Decisions.", "A jump: look at campaigns, then at the brake.", "action", "status", "simulated"
+    ),
+    _counter(
+        "held", "Restrictions the brake or a cap held back.", "Find out why so many; raise the bound only then.", "by"
+    ),
+    _gauge("queue_records", "Records in a queue now.", "Near its bound: the far side is slow.", "queue"),
+    _counter("queue_waits", "Times somebody waited because a queue was full.", "The far side is slow.", "queue"),
+    _counter("links_rows", "Rows sent about shared things.", "Compare with events."),
+    _counter("evidence_rows", "Rows of evidence sent back.", "A jump: a shared thing became hot."),
+    _gauge("tracked_accounts", "Accounts in memory.", "Near capacity: evictions follow."),
+    _gauge("tracked_keys", "Shared things in memory.", "Near capacity: evictions follow."),
+    _counter(
+        "evictions", "Entries dropped because a bound was reached.", "Raise the capacity: evidence is lost.", "kind"
+    ),
+    _counter("images", "State images sent to the changelog.", "-"),
+    _counter("image_bytes", "Bytes of state images.", "Too many: lengthen the image interval.", unit="bytes"),
+    _gauge("recovery_seconds", "Duration of the last recovery of state.", "Above target: shorten.", unit="seconds"),
+    _counter("restarts", "Times a follower lost its broker and started again.", "The broker is unwell.", "topic"),
+)
+
+
+class Metrics:
+    """The metrics of one process, by the names of the catalogue."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._by_name = {spec.name: _make(spec, self.registry) for spec in CATALOGUE}
+        self.gauge("build_info").labels(__version__).set(1)
+
+    def counter(self, name: str) -> Counter:
+        """A counter of the catalogue; hold the labelled child where it is used often."""
+        return self._typed(name, Counter)
+
+    def gauge(self, name: str) -> Gauge:
+        """A gauge of the catalogue."""
+        return self._typed(name, Gauge)
+
+    def histogram(self, name: str) -> Histogram:
+        """A histogram of the catalogue."""
+        return self._typed(name, Histogram)
+
+    def page(self) -> bytes:
+        """The text a Prometheus server scrapes."""
+        return generate_latest(self.registry)
+
+    def _typed(self, name: str, kind: type[_Wrapper]) -> _Wrapper:
+        metric = self._by_name[name]
+        assert isinstance(metric, kind), f"{name} is not a {kind.__name__}"
+        return metric
+
+
+def _make(spec: MetricSpec, registry: CollectorRegistry) -> MetricWrapperBase:
+    name = PREFIX + spec.name
+    if spec.kind == "counter":
+        return Counter(name, spec.meaning, spec.labels, registry=registry)
+    if spec.kind == "gauge":
+        return Gauge(name, spec.meaning, spec.labels, registry=registry)
+    return Histogram(name, spec.meaning, spec.labels, registry=registry, buckets=spec.buckets)
