@@ -63,9 +63,30 @@ def faust_settings(*, queue_chunks: int = 16, instance_id: str | None = None) ->
     }
 
 
-def use_chunks(app: faust.App, hot_topics: frozenset[str], *, limits: ChunkLimits | None = None) -> None:
-    """Deliver ``hot_topics`` to ``app`` as chunks. Call before the app's first topic or agent."""
+class DetectorApp(faust.App):  # type: ignore[misc]  # Faust is untyped here
+    """A Faust app that leaves no folders behind."""
+
+    def _create_directories(self) -> None:
+        """Nothing of ours is kept on disk."""
+
+
+def declare_app(
+    group: str,
+    broker: str,
+    *,
+    hot_topics: frozenset[str],
+    limits: ChunkLimits | None = None,
+    credentials: Any = None,
+    **settings: Any,
+) -> faust.App:
+    """Make the app of one consumer group, with ``hot_topics`` delivered as chunks.
+
+    ``broker`` is ``kafka://host:port``, several joined by ``;``. ``credentials`` are Faust's broker credentials.
+    ``settings`` go over ``faust_settings()``.
+    """
+    app = DetectorApp(group, broker=broker, broker_credentials=credentials, **{**faust_settings(), **settings})
     app.transport = ChunkTransport(app, hot_topics, limits=limits)
+    return app
 
 
 def hot_topic(app: faust.App, name: str) -> Any:
