@@ -89,3 +89,16 @@ class RequestColumns:
 
     def __len__(self) -> int:
         return len(self.record)
+
+    def take(self, rows: NDArray[np.int64]) -> "RequestColumns":
+        """The events at ``rows``, in that order; buffers are shared."""
+        taken = {}
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Spans):
+                taken[name] = Spans(value.start[rows], value.end[rows])
+            elif name in ("identifiers", "texts", "unknown_values"):
+                taken[name] = value
+            else:
+                taken[name] = value[rows]
+        return RequestColumns(**taken)

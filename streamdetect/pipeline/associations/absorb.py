@@ -1,0 +1,322 @@
+"""What incoming rows do to typed keys, row by row: windows, members, and evidence the moment a key looks wrong.
+
+A key is *suspect* when many young accounts and hardly any trusted user share it. The row that makes it so sends evidence
+to every member; while it lasts each further row of a young or unknown member is answered on the spot, and a trusted
+newcomer is told to all. When trust clears a key, its members hear that too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from streamdetect.kernels.index import find, find_or_add
+from streamdetect.kernels.members import DAILY, HOURLY, TICK_MS, TRUSTED, UNKNOWN, YOUNG, distinct_of, touch
+from streamdetect.kernels.members import advance as advance_members
+from streamdetect.kernels.packed import EVIDENCE, LINKS, pack, unpack
+from streamdetect.kernels.windows import BUCKETS, BUCKETS_MS, DAY, add, advance, is_late, total
+from streamdetect.pipeline.accounts.evidence import FACT_MS
+from streamdetect.pipeline.accounts.sharing import KeyType, key_identity
+from streamdetect.pipeline.associations.state import AssociationsState
+
+FAMILY_OF_TYPE = np.array([0, 0, 0, 0, 0, 1, 2, 3, 4, 5], np.uint8)
+PREFIX_OF_TYPE = np.array([-1, 24, 64, 56, 48, -1, -1, -1, -1, -1], np.int64)
+SHARED_WIDTH = 10
+
+FINDING = np.dtype(
+    [
+        ("account", "u8"),
+        ("key", "u8"),
+        ("at", "i8"),
+        ("event", "u8"),
+        ("source_row", "u4"),
+        ("young", "u4"),
+        ("trusted", "u4"),
+        ("members", "u4"),
+        ("partition", "u2"),
+        ("family", "u1"),
+    ],
+    align=True,
+)
+
+_FIRST_CONTENT = int(KeyType.TEMPLATE)
+_LAST_SUBJECT = int(KeyType.API_KEY)
+_MEMBER_TICKS = FACT_MS // TICK_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a key becomes suspect, by family (subnet, org, api_key, payment, template, system)."""
+
+    suspect_young: NDArray[np.int64]
+    young_per_trusted: int
+    notify_members_max: int
+
+
+@njit(cache=True, nogil=True)
+def _tell(
+    findings: NDArray[np.void], count: int, account: np.uint64, partition: int, key: NDArray[np.void], family: int,
+    counts: tuple[int, int, int], occurred_at: int, event: np.uint64, source_row: int,
+) -> int:  # fmt: skip
+    finding = findings[count]
+    finding.account, finding.partition, finding.key = account, np.uint16(partition), key.key
+    finding.family, finding.at, finding.event = np.uint8(family), occurred_at, event
+    finding.source_row = np.uint32(source_row)
+    finding.young, finding.trusted, finding.members = np.uint32(counts[0]), np.uint32(counts[1]), np.uint32(counts[2])
+    return count + 1
+
+
+@njit(cache=True, nogil=True)
+def _tell_all(
+    findings: NDArray[np.void], count: int, entries: NDArray[np.void], key: NDArray[np.void], family: int,
+    counts: tuple[int, int, int], occurred_at: int, event: np.uint64, source_row: int, most: int,
+) -> int:  # fmt: skip
+    """One finding for each member of the last day that is not trusted, newest member first, at most ``most``."""
+    entry = np.int64(key.head)
+    told = 0
+    oldest = key.newest // TICK_MS - _MEMBER_TICKS
+    while entry >= 0 and told < most:
+        member = entries[entry]
+        if member.kind != TRUSTED and member.tick > oldest:
+            count = _tell(
+                findings, count, member.account, np.int64(member.partition), key, family, counts, occurred_at, event,
+                source_row,
+            )  # fmt: skip
+            told += 1
+        entry = np.int64(member.next)
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _wait_alone(
+    slots: NDArray[np.int32], singles: NDArray[np.void], count: int, identity: np.uint64, member: np.uint64,
+    account: np.uint64, occurred_at: int, partition: int, kind: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Keep a lone content key among the singles. Returns (singles in use, -1), or (.., row) if it has company now."""
+    row = find_or_add(slots, singles, count, identity)
+    single = singles[row]
+    if row == count:
+        single.member, single.account, single.newest = member, account, occurred_at
+        single.partition, single.kind, single.promoted = np.uint16(partition), np.uint8(kind), np.uint8(0)
+        return count + 1, -1
+    if single.promoted != 0 or single.member != member:
+        return count, row
+    tick, newest_tick = occurred_at // TICK_MS, single.newest // TICK_MS
+    if tick > newest_tick or (tick == newest_tick and kind > single.kind):
+        single.kind = np.uint8(kind)
+    single.newest = max(single.newest, occurred_at)
+    return count, -1
+
+
+@njit(cache=True, nogil=True)
+def absorb_rows(
+    first: int, slots: NDArray[np.int32], rows: NDArray[np.void], row_count: int,
+    single_slots: NDArray[np.int32], singles: NDArray[np.void], single_count: int,
+    member_slots: NDArray[np.int32], entries: NDArray[np.void], entry_count: int,
+    suspect_young: NDArray[np.int64], young_per_trusted: int, notify_most: int,
+    family_of_type: NDArray[np.uint8], prefix_of_type: NDArray[np.int64], sources: NDArray[np.uint16],
+    occurred: NDArray[np.int64], account: NDArray[np.uint64], member: NDArray[np.uint64], event: NDArray[np.uint64],
+    member_kind: NDArray[np.uint8], outer_index: NDArray[np.uint32], key_type: NDArray[np.uint8],
+    keys: NDArray[np.uint64], row_of: NDArray[np.int64], features: NDArray[np.int64], findings: NDArray[np.void],
+    finding_count: int, late: NDArray[np.int64],
+) -> tuple[int, int, int, int, int]:  # fmt: skip
+    """Take in rows from ``first`` on.
+
+    Stops early when ``findings`` might not hold what the next row says, so that the caller can make room and go on.
+    Returns (next row, rows, singles, entries, findings) then in use. ``row_of`` is -1 for lone keys and late rows.
+    """
+    for index in range(first, len(keys)):
+        if finding_count + notify_most + 1 > len(findings):
+            return index, row_count, single_count, entry_count, finding_count
+        outer, kind_of_key = outer_index[index], np.int64(key_type[index])
+        now, kind = occurred[outer], np.int64(member_kind[outer])
+        identity, partition = key_identity(keys[index], kind_of_key), np.int64(sources[outer])
+        row = find(slots, rows, identity)
+        if row < 0 and kind_of_key >= _FIRST_CONTENT:
+            single_count, single = _wait_alone(
+                single_slots, singles, single_count, identity, member[outer], account[outer], now, partition, kind
+            )
+            if single < 0:
+                continue
+            row = find_or_add(slots, rows, row_count, identity)
+            row_count += 1
+            key, lone = rows[row], singles[single]
+            key.newest, key.raw, key.head, key.key_type = lone.newest, keys[index], np.int32(-1), np.uint8(kind_of_key)
+            if lone.promoted == 0:
+                lone.promoted = np.uint8(1)
+                entry = touch(
+                    member_slots, entries, entry_count, key.distinct, row, lone.newest // TICK_MS, lone.member,
+                    lone.account, np.int64(lone.partition), lone.newest // TICK_MS, np.int64(lone.kind),
+                )  # fmt: skip
+                key.head, entry_count = np.int32(entry), entry_count + 1
+        elif row < 0:
+            row = find_or_add(slots, rows, row_count, identity)
+            row_count += 1
+            key = rows[row]
+            key.newest, key.raw, key.head, key.key_type = now, keys[index], np.int32(-1), np.uint8(kind_of_key)
+        key = rows[row]
+        if now > key.newest:
+            advance(key.requests, key.newest, now)
+            advance_members(key.distinct, key.newest // TICK_MS, now // TICK_MS)
+            key.newest = now
+        elif is_late(key.newest, now):
+            late[0] += 1
+            continue
+        row_of[index] = row
+        trusted_before = distinct_of(key.distinct, DAILY, TRUSTED)
+        newest = np.int64(key.newest)
+        add(key.requests, newest, now, 1)
+        entry = touch(
+            member_slots, entries, entry_count, key.distinct, row, newest // TICK_MS, member[outer], account[outer],
+            partition, now // TICK_MS, kind,
+        )  # fmt: skip
+        if entry == entry_count:
+            entries[entry].next, key.head = key.head, np.int32(entry)
+            entry_count += 1
+        unknown = distinct_of(key.distinct, DAILY, UNKNOWN)
+        young, trusted = distinct_of(key.distinct, DAILY, YOUNG), distinct_of(key.distinct, DAILY, TRUSTED)
+        counts = (young, trusted, young + trusted + unknown)
+        family = np.int64(family_of_type[kind_of_key])
+        cleared = young < young_per_trusted * trusted
+        many = young >= suspect_young[family]
+        if key.suspect == 0:
+            tell_all = many and not cleared
+            key.suspect = np.uint8(1) if tell_all else np.uint8(0)
+        else:
+            tell_all = cleared or trusted > trusted_before
+            if cleared or 2 * young < suspect_young[family]:
+                key.suspect = np.uint8(0)
+        if tell_all:
+            finding_count = _tell_all(
+                findings, finding_count, entries, key, family, counts, newest, event[outer], index, notify_most
+            )
+        elif key.suspect != 0 and kind != TRUSTED:
+            finding_count = _tell(
+                findings, finding_count, account[outer], partition, key, family, counts, newest, event[outer], index
+            )
+        if kind_of_key <= _LAST_SUBJECT:
+            for window in range(3):
+                features[index, window] = total(key.requests, window)
+            young_1h = distinct_of(key.distinct, HOURLY, YOUNG)
+            trusted_1h = distinct_of(key.distinct, HOURLY, TRUSTED)
+            features[index, 3] = young_1h + trusted_1h + distinct_of(key.distinct, HOURLY, UNKNOWN)
+            features[index, 4], features[index, 5] = young_1h, trusted_1h
+            features[index, 6], features[index, 7], features[index, 8] = counts[2], young, trusted
+            features[index, 9] = prefix_of_type[kind_of_key]
+    return len(keys), row_count, single_count, entry_count, finding_count
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """What a batch of rows did: each row's key (-1 lone or late), its features after it, findings, late rows."""
+
+    row: NDArray[np.int64]
+    features: NDArray[np.int64]
+    findings: NDArray[np.void]
+    late: int
+
+
+_BUCKET_CHECK = BUCKETS_MS[DAY] * BUCKETS  # facts and members live equally long
+assert _BUCKET_CHECK == FACT_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Rows for one links partition: event columns (``outer``) and row columns that refer to them.
+
+    ``source`` is the request partition of each event, where evidence goes back to.
+    """
+
+    source: NDArray[np.uint16]
+    occurred_at: NDArray[np.int64]
+    account: NDArray[np.uint64]
+    member: NDArray[np.uint64]
+    event: NDArray[np.uint64]
+    member_kind: NDArray[np.uint8]
+    outer_index: NDArray[np.uint32]
+    key_type: NDArray[np.uint8]
+    key: NDArray[np.uint64]
+    name_length: NDArray[np.int64]
+    names: bytes
+
+
+def unpack_links(state: AssociationsState, data: bytes) -> tuple[Links, int]:
+    """Read a packed ``LINKS`` record, leaving out what this partition took in before; the count of those comes second.
+
+    Rows arrive in order of their source offset, so one high-water mark a source partition tells what is new.
+    """
+    record = unpack(LINKS, data)
+    columns = record.columns
+    offsets = columns["source_offset"]
+    mark = state.high_water.get(record.source_partition, -1)
+    state.high_water[record.source_partition] = max(mark, int(offsets.max(initial=-1)))
+    fresh = offsets[columns["outer_index"]] > mark
+    lengths = columns["name_length"].astype(np.int64)
+    names = record.names
+    if not fresh.all():
+        ends = np.cumsum(lengths)
+        names = b"".join(names[ends[row] - lengths[row] : ends[row]] for row in np.flatnonzero(fresh & (lengths > 0)))
+    links = Links(
+        source=np.full(record.outer_count, record.source_partition, np.uint16),
+        **{name: columns[name] for name in ("occurred_at", "account", "member", "event", "member_kind")},
+        **{name: columns[name][fresh] for name in ("outer_index", "key_type", "key")},
+        name_length=lengths[fresh],
+        names=names,
+    )
+    return links, int(np.count_nonzero(~fresh))
+
+
+def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Absorbed:
+    """Take in rows, in order. See ``absorb_rows`` for what each does."""
+    count = len(links.key)
+    state.reserve(count)
+    before = state.table.count
+    row_of, features = np.full(count, -1, np.int64), np.zeros((count, SHARED_WIDTH), np.int64)
+    late = np.zeros(1, np.int64)
+    findings = np.zeros(count + 2 * thresholds.notify_members_max, FINDING)
+    position = found = 0
+    while position < count:
+        position, rows, singles, entries, found = absorb_rows(
+            position, state.table.slots, state.table.rows, state.table.count,
+            state.singles.slots, state.singles.rows, state.singles.count,
+            state.members.slots, state.members.entries, state.members.count,
+            thresholds.suspect_young, thresholds.young_per_trusted, thresholds.notify_members_max,
+            FAMILY_OF_TYPE, PREFIX_OF_TYPE, links.source,
+            links.occurred_at, links.account, links.member, links.event, links.member_kind,
+            links.outer_index, links.key_type, links.key, row_of, features, findings, found, late,
+        )  # fmt: skip
+        state.table.count, state.singles.count, state.members.count = int(rows), int(singles), int(entries)
+        if position < count:
+            findings = np.concatenate([findings, np.zeros(len(findings), FINDING)])
+    state.newest = max(state.newest, int(links.occurred_at.max(initial=0)))
+    _name_new(state, links, row_of, before)
+    return Absorbed(row_of, features, findings[:found], int(late[0]))
+
+
+def _name_new(state: AssociationsState, links: Links, row_of: NDArray[np.int64], before: int) -> None:
+    """Keep the ids of organisations and API keys seen for the first time."""
+    if not links.names or state.table.count == before:
+        return
+    lengths = links.name_length
+    ends = np.cumsum(lengths)
+    for index in np.flatnonzero((row_of >= before) & (lengths > 0)).tolist():
+        key = state.table.rows[row_of[index]]
+        if key["name_length"] == 0:
+            key["name_start"], key["name_length"] = len(state.names), lengths[index]
+            state.names += links.names[ends[index] - lengths[index] : ends[index]]
+
+
+def pack_findings(findings: NDArray[np.void], source_partition: int, source_offset: int) -> dict[int, bytes]:
+    """One packed ``EVIDENCE`` record for each partition that gets findings, rows in order."""
+    records: dict[int, bytes] = {}
+    for partition in np.unique(findings["partition"]).tolist():
+        rows = findings[findings["partition"] == partition]
+        columns = {
+            "source_offset": np.full(len(rows), source_offset, np.int64),
+            "occurred_at": rows["at"],
+            **{name: rows[name] for name in
+               ("source_row", "account", "family", "key", "young", "trusted", "members", "event")},
+        }  # fmt: skip
+        records[int(partition)] = pack(EVIDENCE, source_partition, columns)
+    return records

@@ -1,0 +1,118 @@
+"""A ruling in words: the decision message with its reasons, numbers, policy and what the owner may read."""
+
+import ipaddress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.messages.decision import (
+    ACTIONS,
+    AppliesTo,
+    Decision,
+    Params,
+    PolicyRef,
+    RateLimit,
+    Reason,
+    Subject,
+    Verify,
+)
+from streamdetect.messages.policy import REASON_TEXTS
+from streamdetect.pipeline.accounts.sharing import KeyType
+from streamdetect.pipeline.decisions.expressions import Finding
+from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION, SIMULATED
+from streamdetect.pipeline.decisions.policy import CompiledPolicy, CompiledRule
+from streamdetect.pipeline.enforcement.standing import RELEASED, Ruling
+
+_REASONS_MAX = 16
+_DAY_MS = 86_400_000
+_RATE_LIMIT = LEVEL_OF_ACTION["rate_limit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The subject's own newest event by then."""
+
+    event_id: str | None
+    event_at: int | None
+
+
+def subnet_text(raw: int, key_type: int) -> str:
+    """Canonical CIDR of a subnet key.
+
+    >>> subnet_text(0xC00002, KeyType.SUBNET_24), subnet_text(0x20010DB8_0000, KeyType.SUBNET_48)
+    ('192.0.2.0/24', '2001:db8::/48')
+    """
+    if key_type == KeyType.SUBNET_24:
+        return str(ipaddress.IPv4Network((raw << 8, 24)))
+    prefix = {KeyType.SUBNET_64: 64, KeyType.SUBNET_56: 56, KeyType.SUBNET_48: 48}[KeyType(key_type)]
+    return str(ipaddress.IPv6Network((raw << (128 - prefix), prefix)))
+
+
+def word(
+    ruling: Ruling, features: NDArray[np.int64] | None, newest: Newest, policy: CompiledPolicy, mode: str
+) -> Decision:
+    """Make the message of a ruling; ``features`` is the row it was decided on."""
+    scope, value = ruling.subject
+    rule = ruling.rules[0] if ruling.rules else None
+    code = rule.rule.reason_code if rule else "policy"
+    return Decision(
+        decision_id=ruling.decision_id,
+        revision=ruling.revision,
+        subject=Subject.model_construct(scope=scope, value=value),
+        action=ACTIONS[ruling.level - 1] if ruling.level else "release",
+        params=_params(ruling, rule, policy),
+        applies_to=_applies_to(ruling, rule, policy),
+        status=ruling.status,
+        simulated=ruling.track == SIMULATED,
+        mode=mode,
+        origin="rule",
+        issued_at=ruling.issued_at,
+        expires_at=ruling.expires_at,
+        policy=PolicyRef(id=policy.model.id, version=policy.model.version, hash=policy.hash),
+        reasons=_reasons(ruling, features),
+        reason_code=code,
+        subject_text=REASON_TEXTS[code] if ruling.status != RELEASED else None,
+        supersedes=ruling.supersedes,
+        event_id=newest.event_id,
+        event_at=newest.event_at,
+    )
+
+
+def _params(ruling: Ruling, rule: CompiledRule | None, policy: CompiledPolicy) -> Params | None:
+    if rule is None:
+        return None
+    if ruling.capped and ruling.level == _RATE_LIMIT:
+        return RateLimit(**policy.model.ladder.capped_rate_limit.model_dump())
+    given = rule.rule.params
+    if ruling.capped or given is None:
+        return None
+    if ruling.level == _RATE_LIMIT:
+        return RateLimit(unit=given.unit, limit=given.limit, period=given.period)
+    return Verify(method=given.method, url=given.url)
+
+
+def _applies_to(ruling: Ruling, rule: CompiledRule | None, policy: CompiledPolicy) -> AppliesTo | None:
+    """A neighbour of long standing is not hit: a shared subject's decision reaches young accounts only."""
+    if ruling.subject[0] == "account" or rule is None:
+        return None
+    return AppliesTo(created_after=max(0, ruling.issued_at - policy.model.tiers.t1_days * _DAY_MS))
+
+
+def _reasons(ruling: Ruling, features: NDArray[np.int64] | None) -> tuple[Reason, ...]:
+    if features is None:
+        return (Reason(family="content", signal="cleared", text="trusted users share it now; the evidence is void"),)
+    reasons = [_reason(rule, finding) for rule in ruling.rules for finding in rule.expression.findings(features)]
+    return tuple(reasons[:_REASONS_MAX])
+
+
+def _reason(rule: CompiledRule, finding: Finding) -> Reason:
+    feature = finding.feature
+    return Reason(
+        family=feature.family,
+        signal=f"{rule.rule.id}.{feature.name}",
+        value=finding.value,
+        threshold=finding.threshold,
+        window_ms=feature.window_ms,
+        text=f"{feature.meaning}: {finding.value:g} {finding.operator} {finding.threshold:g}",
+    )

@@ -1,0 +1,308 @@
+"""The stages as data, and the two nodes that run them: one owns accounts, one owns typed keys.
+
+Live, a node serves one partition and packed records travel between nodes on Kafka. In replay the same nodes are called
+in rounds. A node is a function of its ordered input: cutting it into batches differently changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.kernels.packed import EVIDENCE, unpack
+from streamdetect.messages.account import AccountRecord
+from streamdetect.messages.decision import Decision
+from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
+from streamdetect.pipeline.accept.sketch import Sketcher
+from streamdetect.pipeline.accounts.evidence import take_evidence
+from streamdetect.pipeline.accounts.features import TIER_COLUMN, WIDTH
+from streamdetect.pipeline.accounts.observe import DUPLICATE, LATE, REFUSED, Observed, observe
+from streamdetect.pipeline.accounts.records import learn_records
+from streamdetect.pipeline.accounts.sharing import KeyType, Shared, share
+from streamdetect.pipeline.accounts.state import FACT, AccountsState
+from streamdetect.pipeline.accounts.tiers import TrustTier
+from streamdetect.pipeline.associations.absorb import Absorbed, Links, Thresholds, absorb
+from streamdetect.pipeline.associations.state import AssociationsState
+from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit, Judge
+from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.pipeline.enforcement.records import Newest, subnet_text, word
+from streamdetect.pipeline.enforcement.standing import Ruling, Standings, level_max_of
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One row of the way of an event."""
+
+    name: str
+    keyed_by: str
+    keeps: str
+    gives: str
+
+
+STAGES = (
+    Stage("accept", "-", "watermark, digests of system prompts", "columns, sketches, dead letters"),
+    Stage("accounts", "account", "windows, tier, subnets, repeats, evidence ledger", "rows about shared things"),
+    Stage("associations", "typed key", "windows, members by class", "evidence for members"),
+    Stage("decisions", "the subject", "caps", "hits of rules"),
+    Stage("enforcement", "the subject", "standings, revisions", "decisions, what is in force"),
+)
+
+
+def describe() -> str:
+    """The stages as a table, in the order an event passes them."""
+    rows = [("stage", "keyed by", "keeps", "gives"), *((s.name, s.keyed_by, s.keeps, s.gives) for s in STAGES)]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a batch amounted to; added up by whoever shows it."""
+
+    events: int = 0
+    duplicates: int = 0
+    late: int = 0
+    refused: int = 0
+    link_rows: int = 0
+    late_rows: int = 0
+    findings: int = 0
+    facts: int = 0
+    facts_of_strangers: int = 0
+    facts_ignored: int = 0
+    without_content: int = 0
+    without_address: int = 0
+    without_age: int = 0
+
+    def add(self, other: "Counters") -> None:
+        """Add another batch's counts to these."""
+        for name in self.__dataclass_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsOutput:
+    """What an accounts node says to a batch. ``dirty`` lists the account rows it changed."""
+
+    decisions: list[Decision]
+    counters: Counters
+    dirty: NDArray[np.int64]
+    observed: Observed | None = None
+    shared: Shared | None = None
+
+
+@dataclass(slots=True)
+class AccountsNode:
+    """Accept, accounts, decisions and enforcement for the accounts of one request partition.
+
+    ``links_partitions`` is the number of partitions of the links topic; caps are split over ``partitions``.
+    """
+
+    policy: CompiledPolicy
+    mode: str
+    links_partitions: int
+    partitions: int = 1
+    state: AccountsState = field(default_factory=AccountsState)
+    sketcher: Sketcher = field(init=False)
+    standings: Standings = field(init=False)
+    _judge: Judge = field(init=False)
+    _tiers_ms: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sketcher = Sketcher(self.policy.model.content.min_shingles)
+        self.standings = Standings(self.policy, self.partitions)
+        self._judge = Judge(self.policy, "account", self.mode)
+        bounds = self.policy.tier_bounds
+        self._tiers_ms = np.array([bounds.t0_ms, bounds.t1_ms, bounds.t3_ms], np.int64)
+
+    def events(self, columns: RequestColumns) -> AccountsOutput:
+        """Take in events in order."""
+        content = self.sketcher.sketch(columns)
+        observed = observe(self.state, columns, content.prompt_digest, content.system_digest, self._tiers_ms)
+        shared = share(columns, observed, content.system_digest, content.bands, content.band_row, self.links_partitions)
+        counters = _count(columns, observed)
+        counters.link_rows = len(shared)
+        live = np.flatnonzero(observed.row >= 0)
+        decisions = self._decide(observed.row[live], observed.features[live], observed.event[live], None)
+        return AccountsOutput(decisions, counters, np.unique(observed.row[live]), observed, shared)
+
+    def evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
+        """Take in ``FACT[n]`` about ``accounts`` (``uint64[n]``) in order, and judge after each."""
+        touched, features, ignored = take_evidence(self.state, accounts, facts, self._tiers_ms, WIDTH)
+        known = np.flatnonzero(touched >= 0)
+        counters = Counters(facts=len(accounts), facts_of_strangers=len(accounts) - len(known), facts_ignored=ignored)
+        decisions = self._decide(touched[known], features[known], facts["event"][known], facts[known])
+        return AccountsOutput(decisions, counters, np.unique(touched[known]))
+
+    def records(self, records: Sequence[tuple[str, AccountRecord | None]]) -> AccountsOutput:
+        """Take in what the provider says of accounts; ``None`` takes it back."""
+        dirty = learn_records(self.state, records)
+        return AccountsOutput([], Counters(), dirty)
+
+    def _decide(
+        self,
+        rows: NDArray[np.int64],
+        features: NDArray[np.int64],
+        triggers: NDArray[np.uint64],
+        facts: NDArray[np.void] | None,
+    ) -> list[Decision]:
+        table = self.state.table.rows
+        newest = table["newest"][rows]
+        at = newest if facts is None else np.maximum(newest, facts["at"])
+        hits = self._judge.hits(features, at, table["quiet_level"][rows], table["quiet_until"][rows])
+        by_index: dict[int, list[Hit]] = {}
+        for hit in hits:
+            by_index.setdefault(hit.index, []).append(hit)
+        watched = by_index.keys() if facts is None else by_index.keys() | self._clearable(rows, facts)
+        decisions = []
+        for index in sorted(watched):
+            row, when = int(rows[index]), int(at[index])
+            subject = ("account", self.state.account_id(row))
+            unknown = features[index, TIER_COLUMN] == TrustTier.UNKNOWN
+            for hit in by_index.get(index, ()):
+                level_max = level_max_of(unknown, self.policy)
+                ruling = self.standings.hit(subject, hit, at=when, trigger=int(triggers[index]), level_max=level_max)
+                decisions += self._worded(row, ruling, features[index])
+            if facts is not None and facts["trusted"][index] > 0:
+                decisions += self._release(row, subject, features[index], when)
+        return decisions
+
+    def _clearable(self, rows: NDArray[np.int64], facts: NDArray[np.void]) -> set[int]:
+        """Facts that a trusted user spoke for, about accounts that something is in force against."""
+        treated = (self.state.table.rows["quiet_level"][rows] > 0).any(axis=1)
+        return set(np.flatnonzero((facts["trusted"] > 0) & treated).tolist())
+
+    def _release(self, row: int, subject: tuple[str, str], features: NDArray[np.int64], at: int) -> list[Decision]:
+        """Lift what rested on shared keys, once the rule behind it holds no longer."""
+        decisions: list[Decision] = []
+        for track in (LIVE, SIMULATED):
+            standing = self.standings.in_force(subject, track, at)
+            if standing is None or not self._judge.rests_on_evidence(standing.rule_id):
+                continue
+            if not self._judge.still_holds(standing.rule_id, features):
+                decisions += self._worded(row, self.standings.release(subject, track, at), None)
+        return decisions
+
+    def _worded(self, row: int, ruling: Ruling | None, features: NDArray[np.int64] | None) -> list[Decision]:
+        if ruling is None:
+            return []
+        level, until = self.standings.quiet(ruling.subject, ruling.track)
+        record = self.state.table.rows[row]
+        record["quiet_level"][ruling.track], record["quiet_until"][ruling.track] = level, until
+        newest = Newest(*self.state.newest_event(row))
+        return [word(ruling, features, newest, self.policy, self.mode)]
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationsOutput:
+    """What an associations node says to a batch of rows: findings for members, decisions on shared subjects."""
+
+    decisions: list[Decision]
+    findings: NDArray[np.void]
+    counters: Counters
+    dirty: NDArray[np.int64]
+
+
+_SCOPE_OF_TYPE = {
+    KeyType.SUBNET_24: "subnet",
+    KeyType.SUBNET_64: "subnet",
+    KeyType.SUBNET_56: "subnet",
+    KeyType.SUBNET_48: "subnet",
+    KeyType.ORG: "org",
+    KeyType.API_KEY: "api_key",
+}
+
+
+@dataclass(slots=True)
+class AssociationsNode:
+    """Associations, decisions and enforcement for the typed keys of one links partition."""
+
+    policy: CompiledPolicy
+    mode: str
+    partitions: int = 1
+    state: AssociationsState = field(default_factory=AssociationsState)
+    standings: Standings = field(init=False)
+    _judges: dict[str, Judge] = field(init=False)
+    _thresholds: Thresholds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.standings = Standings(self.policy, self.partitions)
+        self._judges = {scope: Judge(self.policy, scope, self.mode) for scope in ("subnet", "org", "api_key")}
+        model = self.policy.model.associations
+        young = [
+            getattr(model.suspect_young, name) for name in ("subnet", "org", "api_key", "payment", "template", "system")
+        ]
+        self._thresholds = Thresholds(np.array(young, np.int64), model.young_per_trusted, model.notify_members_max)
+
+    def links(self, links: Links) -> AssociationsOutput:
+        """Take in rows in order."""
+        absorbed = absorb(self.state, links, self._thresholds)
+        decisions: list[tuple[int, Decision]] = []
+        for scope, judge in self._judges.items():
+            types = [int(key_type) for key_type, name in _SCOPE_OF_TYPE.items() if name == scope]
+            rows = np.flatnonzero((absorbed.row >= 0) & np.isin(links.key_type, types)) if judge.rules else ()
+            if len(rows):
+                decisions += self._decide(scope, judge, rows, absorbed, links)
+        counters = Counters(late_rows=absorbed.late, findings=len(absorbed.findings))
+        dirty = np.unique(absorbed.row[absorbed.row >= 0])
+        decisions.sort(key=lambda entry: entry[0])
+        return AssociationsOutput([decision for _, decision in decisions], absorbed.findings, counters, dirty)
+
+    def _decide(
+        self, scope: str, judge: Judge, rows: NDArray[np.int64], absorbed: Absorbed, links: Links
+    ) -> list[tuple[int, Decision]]:
+        table = self.state.table.rows
+        keys, outer = absorbed.row[rows], links.outer_index[rows]
+        features, at = absorbed.features[rows], links.occurred_at[outer]
+        decisions = []
+        for hit in judge.hits(features, at, table["quiet_level"][keys], table["quiet_until"][keys]):
+            key, when = int(keys[hit.index]), int(at[hit.index])
+            trigger = int(links.event[outer[hit.index]])
+            subject = (scope, self._subject_value(key))
+            ruling = self.standings.hit(
+                subject, hit, at=when, trigger=trigger, level_max=level_max_of(False, self.policy)
+            )
+            if ruling is None:
+                continue
+            table[key]["quiet_level"][ruling.track], table[key]["quiet_until"][ruling.track] = self.standings.quiet(
+                subject, ruling.track
+            )
+            worded = word(ruling, features[hit.index], Newest(None, when), self.policy, self.mode)
+            decisions.append((int(rows[hit.index]), worded))
+        return decisions
+
+    def _subject_value(self, key: int) -> str:
+        record = self.state.table.rows[key]
+        name = self.state.name(key)
+        return name.decode() if name else subnet_text(int(record["raw"]), int(record["key_type"]))
+
+
+def facts_of(data: bytes) -> tuple[NDArray[np.uint64], NDArray[np.void], int, NDArray[np.int64], NDArray[np.int64]]:
+    """Read a packed ``EVIDENCE`` record: accounts, ``FACT[n]``, source partition, source offsets and rows."""
+    record = unpack(EVIDENCE, data)
+    columns = record.columns
+    facts = np.zeros(record.inner_count, FACT)
+    facts["at"] = columns["occurred_at"]
+    for name in ("key", "event", "young", "trusted", "members", "family"):
+        facts[name] = columns[name]
+    return (
+        columns["account"],  # type: ignore[return-value]
+        facts,
+        record.source_partition,
+        columns["source_offset"],  # type: ignore[return-value]
+        columns["source_row"].astype(np.int64),
+    )
+
+
+def _count(columns: RequestColumns, observed: Observed) -> Counters:
+    fates = np.bincount(observed.fate, minlength=4)
+    unknown_age = (columns.account_created_at < 0) & (columns.account_tier == AccountTier.UNKNOWN)
+    return Counters(
+        events=len(columns),
+        duplicates=int(fates[DUPLICATE]),
+        late=int(fates[LATE]),
+        refused=int(fates[REFUSED]),
+        without_content=int(np.count_nonzero(columns.prompt.start < 0)),
+        without_address=int(np.count_nonzero(columns.address_family == 0)),
+        without_age=int(np.count_nonzero(unknown_age)),
+    )
