@@ -124,16 +124,24 @@ def _place_in_text(offset: int) -> tuple[int, int]:
 
 
 def compile_expression(
-    text: str, scope: str = "account", *, place: Place = _place_in_text, source: str = "expression"
+    text: str,
+    scope: str = "account",
+    *,
+    tiers: frozenset[TrustTier] | None = None,
+    place: Place = _place_in_text,
+    source: str = "expression",
 ) -> Expression:
     """Check and compile one condition.
 
-    ``place`` turns an offset in ``text`` into line and column of the file it came from. Raises ``PolicyError`` there.
+    With ``tiers`` (scope ``account`` only) it holds for accounts of these tiers alone. ``place`` turns an offset in
+    ``text`` into line and column of the file it came from; ``PolicyError`` is raised there.
     """
-    if scope not in SCOPES:
-        raise ValueError(f"unknown scope {scope!r}")
+    if scope not in SCOPES or (tiers is not None and scope != "account"):
+        raise ValueError(f"no such scope, or no tiers in it: {scope!r}")
     compiler = _Compiler(scope, place, source)
     truth = compiler.compile(text)
+    if tiers is not None:
+        truth = _joined([_tier_truth(tuple(sorted(tiers)), negated=False), truth], every=True)
     return Expression(text, scope, tuple(compiler.used), truth, tuple(compiler.thresholds))
 
 

@@ -16,16 +16,14 @@ from importlib import resources
 from types import UnionType
 from typing import Any, Final, NoReturn, Union, get_args, get_origin
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamdetect.errors import PolicyError
 from streamdetect.messages.policy import DAY_MS, Policy, Rule, Scope, duration_ms
 from streamdetect.pipeline.accounts.tiers import TIER_NAMES, YOUNG_TIERS, TrustTier
-from streamdetect.pipeline.decisions.expressions import Expression, Finding, compile_expression
-from streamdetect.pipeline.decisions.features import SCOPES, index_of
+from streamdetect.pipeline.decisions.expressions import Expression, compile_expression
+from streamdetect.pipeline.decisions.features import SCOPES
 from streamdetect.pipeline.decisions.positions import Path, Positions
 
 TEXT_MAX: Final = 1 << 20  # characters of one policy
@@ -35,26 +33,16 @@ _Places = Callable[[int], Callable[[int], tuple[int, int]]]
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule that can be run. ``tiers`` is whom it may hit, ``None`` for everybody."""
+    """A rule that can be run.
+
+    ``tiers`` is whom it may hit, ``None`` for everybody. For accounts ``expression`` has it built in; for a shared
+    subject it narrows whom a decision applies to, not when it is taken.
+    """
 
     rule: Rule
     expression: Expression
     ttl_ms: int
     tiers: frozenset[TrustTier] | None
-
-    def hits(self, columns: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Where the rule holds: int64 [n, features] of its scope to bool [n].
-
-        For accounts ``tiers`` is applied here; for a shared subject it narrows whom a decision applies to, not when.
-        """
-        holds = self.expression.evaluate(columns)
-        if self.rule.scope != "account" or self.tiers is None:
-            return holds
-        return holds & np.isin(columns[:, index_of("tier_code")], [int(tier) for tier in self.tiers])
-
-    def findings(self, row: NDArray[np.int64]) -> list[Finding]:
-        """The comparisons that held in one row, for the reasons of a decision."""
-        return self.expression.findings(row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +101,13 @@ def compile_policy(model: Policy, *, source: str = "policy", places: _Places | N
     """
     rules = []
     for index, rule in enumerate(model.rules):
+        tiers = _tiers_of(rule)
+        within = tiers if rule.scope == "account" else None
         if places is not None:
-            expression = compile_expression(rule.when, rule.scope, place=places(index), source=source)
+            expression = compile_expression(rule.when, rule.scope, tiers=within, place=places(index), source=source)
         else:
-            expression = compile_expression(rule.when, rule.scope, source=f"{source} rule {rule.id}")
-        rules.append(CompiledRule(rule, expression, rule.ttl_ms, _tiers_of(rule)))
+            expression = compile_expression(rule.when, rule.scope, tiers=within, source=f"{source} rule {rule.id}")
+        rules.append(CompiledRule(rule, expression, rule.ttl_ms, tiers))
     bounds = TierBounds(model.tiers.t0_days * DAY_MS, model.tiers.t1_days * DAY_MS, model.tiers.t3_days * DAY_MS)
     return CompiledPolicy(model, policy_hash(model), tuple(rules), bounds, duration_ms(model.ladder.held_log_interval))
 

@@ -1,0 +1,93 @@
+"""``streamdetect policy``: check a policy before it runs, and list what its rules can read."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import App, Parameter
+
+from streamdetect.errors import BadDataError
+from streamdetect.pipeline.decisions.features import SCOPES, Feature, names_of
+from streamdetect.pipeline.decisions.policy import TEXT_MAX, CompiledPolicy, load_policy
+
+app = App(name="policy", help="Check policies, and list what their rules can read.")
+
+_BYTES_MAX: Final = 4 * TEXT_MAX
+_WINDOWS: Final = {None: "-", 60_000: "1m", 3_600_000: "1h", 86_400_000: "1d"}
+
+
+@app.command
+def check(file: Path, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """Say whether a policy can run; name line and column of what is wrong.
+
+    Parameters
+    ----------
+    file
+        The policy, in TOML.
+    as_json
+        Print the summary as JSON.
+    """
+    policy = load_policy(_read(file), str(file))
+    model, counts = policy.model, _rule_counts(policy)
+    if as_json:
+        head = model.model_dump(mode="json", include={"id", "version", "mode", "effective_at"})
+        print(json.dumps({**head, "hash": policy.hash, "rules": counts}))
+        return
+    print(f"{file}: policy {model.id} version {model.version} can run")
+    print(f"  mode   {model.mode}")
+    print(f"  rules  {', '.join(f'{count} {scope}' for scope, count in counts.items()) or 'none'}")
+    print(f"  hash   {policy.hash}")
+
+
+@app.command
+def features(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+    """List the names a rule can use, with scope, unit, window and meaning.
+
+    Parameters
+    ----------
+    as_json
+        Print the list as JSON.
+    """
+    listed = _listed()
+    if as_json:
+        print(json.dumps([asdict(feature) | {"scopes": scopes} for feature, scopes in listed]))
+        return
+    rows = [("NAME", "SCOPES", "UNIT", "WINDOW", "FAMILY", "MEANING")]
+    for feature, scopes in listed:
+        window = _WINDOWS[feature.window_ms]
+        rows.append((feature.name, ",".join(scopes), feature.unit, window, feature.family, feature.meaning))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    for row in rows:
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]))
+
+
+def _read(file: Path) -> str:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_BYTES_MAX + 1)
+    except OSError as error:
+        raise BadDataError(f"{file}: cannot be read: {error.strerror}") from None
+    if len(data) > _BYTES_MAX:
+        raise BadDataError(f"{file}: larger than {_BYTES_MAX} bytes, which no policy is")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BadDataError(f"{file}:{line}: is not UTF-8") from None
+
+
+def _rule_counts(policy: CompiledPolicy) -> dict[str, int]:
+    """Rules by scope, those that are off apart."""
+    counts = {scope: len(policy.rules_of(scope)) for scope in SCOPES}
+    counts["off"] = sum(rule.rule.status == "off" for rule in policy.rules)
+    return {scope: count for scope, count in counts.items() if count}
+
+
+def _listed() -> list[tuple[Feature, list[str]]]:
+    """Each feature once, with every scope that has it."""
+    scopes: dict[Feature, list[str]] = {}
+    for scope in SCOPES:
+        for feature in names_of(scope):
+            scopes.setdefault(feature, []).append(scope)
+    return list(scopes.items())
