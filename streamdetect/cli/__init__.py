@@ -8,6 +8,7 @@ from streamdetect import __version__
 from streamdetect.errors import EXIT_INTERRUPTED, StreamdetectError
 
 app = App(name="streamdetect", help=__doc__, version=__version__)
+app.command("streamdetect.cli.simulate:simulate", name="simulate")
 app.command("streamdetect.cli.policy:app", name="policy", help="Check policies, and list what their rules can read.")
 
 
