@@ -40,7 +40,6 @@ class _Fetch:
     """A fetch under way, and when it was asked: its answer is void if the consumer was repositioned since."""
 
     epoch: int
-    generation: int
     answer: "asyncio.Task[Mapping[TP, list[Any]]]"
 
 
@@ -126,7 +125,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         generation = self.app.consumer_generation_id
         for tp, record in self.scheduler.iterate(records):
             if not self.flow_active or self.app.consumer_generation_id != generation:
-                return  # only changelogs come this way, and recovery seeks in them itself
+                return  # a rebalance is under way and will seek
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
             yield tp, self._to_message(tp, record)
 
@@ -141,7 +140,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
             return {}
         self._fetch = None
         records = {TP(*tp): found for tp, found in fetch.answer.result().items() if found}
-        if fetch.epoch != self._epoch or fetch.generation != self.app.consumer_generation_id or not self.flow_active:
+        if fetch.epoch != self._epoch or not self.flow_active:
             await self._give_back({tp: Held(found) for tp, found in records.items()})
             return {}
         self._held |= {tp: Held(found) for tp, found in records.items() if tp.topic in self._hot}
@@ -156,7 +155,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         if wanted:
             # A task of its own: if the drain loop is cancelled, the answer still finds its way back to the partition.
             answer = asyncio.create_task(self._getmany(active_partitions=wanted, timeout=wait_s))
-            self._fetch = _Fetch(self._epoch, self.app.consumer_generation_id, answer)
+            self._fetch = _Fetch(self._epoch, answer)
 
     async def _pause(self, fetch: _Fetch | None) -> None:
         """Wait for the answer, for an agent's queue to drain, or for the time to look again."""
