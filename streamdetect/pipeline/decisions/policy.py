@@ -84,8 +84,7 @@ def load_policy(text: str, source: str = "policy") -> CompiledPolicy:
     text = text.replace("\r\n", "\n")
     if len(text) > TEXT_MAX:
         raise PolicyError(f"longer than {TEXT_MAX} characters", source=source)
-    values = _parsed(text, source)
-    positions = Positions(text)
+    values, positions = _parsed(text, source)
     try:
         model = Policy.model_validate(values)
     except ValidationError as error:
@@ -129,9 +128,9 @@ def _place_in_when(positions: Positions, index: int) -> Callable[[int], tuple[in
     return lambda offset: places[min(offset, len(places) - 1)]
 
 
-def _parsed(text: str, source: str) -> dict[str, Any]:
+def _parsed(text: str, source: str) -> tuple[dict[str, Any], Positions]:
     try:
-        return tomllib.loads(text)
+        return tomllib.loads(text), Positions(text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", message)

@@ -13,7 +13,8 @@ Path = tuple[str | int, ...]
 _BLANK: Final = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 _SCALAR: Final = re.compile(r"[^,\]\}#\n]*")
-_ESCAPES: Final = {"u": 6, "U": 10}
+_LINE_END: Final = re.compile(r"\\[ \t]*\n\s*")  # a backslash that folds lines into one
+_ESCAPES: Final = {"u": 6, "U": 10}  # characters of an escape, where not two
 
 
 class Positions:
@@ -156,7 +157,7 @@ def _string(text: str, start: int) -> tuple[list[int], int]:
     offsets: list[int] = []
     while not text.startswith(closing, at) or (len(closing) == 3 and text.startswith(quote, at + 3)):
         if quote == '"' and text[at] == "\\":
-            skipped = re.compile(r"\\[ \t]*\n\s*").match(text, at)
+            skipped = _LINE_END.match(text, at)
             if skipped is not None:
                 at = skipped.end()
                 continue
