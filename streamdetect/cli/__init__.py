@@ -10,6 +10,7 @@ from streamdetect.errors import EXIT_INTERRUPTED, StreamdetectError
 app = App(name="streamdetect", help=__doc__, version=__version__)
 app.command("streamdetect.cli.simulate:simulate", name="simulate")
 app.command("streamdetect.cli.policy:app", name="policy", help="Check policies, and list what their rules can read.")
+app.command("streamdetect.cli.replay:replay", name="replay")
 
 
 def main() -> None:

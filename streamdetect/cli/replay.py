@@ -1,0 +1,130 @@
+"""``streamdetect replay``: the pipeline over files, without a broker."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from streamdetect.errors import BadDataError, UsageError
+from streamdetect.messages.base import parse_instant
+from streamdetect.pipeline.decisions.policy import CompiledPolicy, default_policy, load_policy
+from streamdetect.replay.driver import Options, replay_files
+from streamdetect.replay.sources import read_chunks, size_of
+
+
+def replay(
+    *inputs: str,
+    output: Path,
+    policy: Path | None = None,
+    accounts: Path | None = None,
+    mode: Literal["shadow", "live"] = "live",
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    to: str | None = None,
+    lateness: str = "1h",
+    json: bool = False,
+) -> None:
+    """Run the detector over recorded events, as it would have run live. Nothing is sent anywhere.
+
+    Parameters
+    ----------
+    inputs
+        Files (.jsonl, .jsonl.gz, .parquet), or - for standard input. They are merged by event time.
+    output
+        Folder for decisions.jsonl and summary.json.
+    policy
+        Policy file; the shipped one without it.
+    accounts
+        Account records, one JSON object a line.
+    mode
+        What to decide as; replay hurts nobody, so live.
+    from_
+        First event time taken (RFC 3339 or ms).
+    to
+        Event time to stop before.
+    lateness
+        How far out of order events may be and still be sorted in.
+    json
+        Print the summary as JSON.
+    """
+    if not inputs:
+        raise UsageError("replay needs at least one input file, or - for standard input")
+    chosen = read_policy(policy)
+    options = Options(mode=mode, from_ms=_instant(from_), to_ms=_instant(to), lateness_ms=_duration(lateness))
+    for name in inputs:
+        if name != "-" and not Path(name).is_file():
+            raise BadDataError(f"{name}: no such file")
+    with _progress(size_of(list(inputs))) as advance:
+        chunks = read_chunks(list(inputs), advance)
+        summary = replay_files(chunks, output, chosen, options, accounts=accounts)
+    _tell(summary, output, json=json)
+
+
+def read_policy(path: Path | None) -> CompiledPolicy:
+    """The policy of a file, or the shipped one."""
+    if path is None:
+        return default_policy()
+    try:
+        return load_policy(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadDataError(f"{path}: {error}") from error
+
+
+def _instant(text: str | None) -> int | None:
+    if text is None or text.isdigit():
+        return None if text is None else int(text)
+    instant = parse_instant(text)
+    if instant is None:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            raise UsageError(f"{text!r} is no time; write 2026-01-05T00:00:00Z or milliseconds since 1970")
+        return int(moment.timestamp() * 1000)
+    return instant
+
+
+def _duration(text: str) -> int:
+    units = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+    if len(text) < 2 or text[-1] not in units or not text[:-1].isdigit():
+        raise UsageError(f"{text!r} is no duration; write 90s, 15m, 6h or 7d")
+    return int(text[:-1]) * units[text[-1]]
+
+
+@contextmanager
+def _progress(total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error when that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    columns = (TextColumn("replay"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("replay", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _tell(summary: dict[str, Any], output: Path, *, json: bool) -> None:
+    if json:
+        sys.stdout.write(orjson.dumps(summary).decode() + "\n")
+        return
+    decided = ", ".join(f"{count} {action}" for action, count in summary["decisions"].items() if count) or "none"
+    speed = summary["events"] / max(summary["wall_seconds"], 1e-9)
+    print(
+        f"{summary['events']:,} events of {summary['accounts']:,} accounts in {summary['wall_seconds']:.1f} s ({speed:,.0f}/s)"
+    )
+    print(f"decisions: {decided}")
+    if summary["dead_letters"]:
+        codes = ", ".join(f"{code} {count}" for code, count in summary["dead_letters_by_code"].items())
+        print(f"dead letters: {codes}")
+    if summary["out_of_order"]:
+        print(f"{summary['out_of_order']:,} events were further out of order than --lateness; they joined late")
+    for family in summary["evidence_families_off"]:
+        print(f"no event says anything about {family}: that evidence is off")
+    print(f"written to {output}")

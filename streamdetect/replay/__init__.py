@@ -1,0 +1,1 @@
+"""The same pipeline over history, without a broker: sources, order, rounds, results."""

@@ -1,0 +1,183 @@
+"""Replay from inputs to files: read, accept, order, rounds, results. The same input and policy give the same bytes."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from streamdetect import __version__
+from streamdetect.errors import BadDataError
+from streamdetect.kernels.chunk import Chunk, chunk_of
+from streamdetect.kernels.hashing import hash_spans
+from streamdetect.messages.decision import Decision
+from streamdetect.pipeline.accept.columns import RequestColumns
+from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
+from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.replay.reorder import ReorderBuffer
+from streamdetect.replay.rounds import Rounds
+
+ACTIONS = ("observe", "rate_limit", "verify", "suspend", "release")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to replay. Times are event time in ms; ``from_ms`` and ``to_ms`` bound the events taken, half-open."""
+
+    mode: str = "live"
+    partitions: int = 1
+    batch_events: int = 2_000
+    lateness_ms: int = 3_600_000
+    hold_events: int = 100_000
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Replay:
+    """One replay: push chunks, take decisions."""
+
+    policy: CompiledPolicy
+    options: Options = field(default_factory=Options)
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    rounds: Rounds = field(init=False)
+    first_at: int | None = None
+    last_at: int | None = None
+    _watermark: Watermark = field(init=False)
+    _buffer: ReorderBuffer = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.rounds = Rounds(self.policy, options.mode, options.partitions, options.batch_events)
+        self._watermark = Watermark(self.policy.model.max_ahead_ms)
+        self._buffer = ReorderBuffer(options.lateness_ms, options.hold_events)
+
+    @property
+    def overtaken(self) -> int:
+        """Events that came too far out of order to be sorted in."""
+        return self._buffer.overtaken
+
+    def learn(self, lines: Chunk) -> None:
+        """Take in what the provider says of accounts, before the first event."""
+        entries, rejects = decode_accounts(lines)
+        self.dead_letters.update(reject.code for reject in rejects)
+        for node in self.rounds.accounts:
+            node.records([(entry.account_id, entry.account) for entry in entries])
+
+    def push(self, chunk: Chunk) -> Iterator[list[Decision]]:
+        """Take in a chunk of lines; yields the decisions of every round it completes."""
+        columns, rejects = decode_requests(chunk)
+        self.dead_letters.update(reject.code for reject in rejects)
+        self._buffer.push(self._accept(columns))
+        yield from self._run(last=False)
+
+    def finish(self) -> Iterator[list[Decision]]:
+        """Process what still waits."""
+        yield from self._run(last=True)
+        yield self.rounds.finish()
+
+    def _accept(self, columns: RequestColumns) -> RequestColumns:
+        account = hash_spans(columns.identifiers, columns.account_id.start, columns.account_id.end, np.uint64(0))
+        future = self._watermark.judge(columns.occurred_at, account)
+        if future.any():
+            self.dead_letters["future"] += int(np.count_nonzero(future))
+        kept = ~future
+        if self.options.from_ms is not None:
+            kept &= columns.occurred_at >= self.options.from_ms
+        if self.options.to_ms is not None:
+            kept &= columns.occurred_at < self.options.to_ms
+        return columns if kept.all() else columns.take(np.flatnonzero(kept))
+
+    def _run(self, *, last: bool) -> Iterator[list[Decision]]:
+        popped = self._buffer.pop(self.policy.model.round_ms, last=last)
+        if popped is None:
+            return
+        columns, order_at = popped
+        oldest, newest = int(columns.occurred_at.min()), int(columns.occurred_at.max())
+        self.first_at = oldest if self.first_at is None else min(self.first_at, oldest)
+        self.last_at = newest if self.last_at is None else max(self.last_at, newest)
+        yield from self.rounds.run(columns, order_at, _partition_of(columns, self.options.partitions))
+
+
+def _partition_of(columns: RequestColumns, partitions: int) -> NDArray[np.int64]:
+    account = hash_spans(columns.identifiers, columns.account_id.start, columns.account_id.end, np.uint64(0))
+    return (account % np.uint64(partitions)).astype(np.int64)
+
+
+def replay_files(
+    chunks: Iterator[Chunk],
+    output: Path,
+    policy: CompiledPolicy,
+    options: Options,
+    *,
+    accounts: Path | None = None,
+    after_chunk: Callable[[int], None] = lambda _events: None,
+) -> dict[str, Any]:
+    """Replay ``chunks`` into ``output`` (made if missing): ``decisions.jsonl`` and ``summary.json``; returns the latter."""
+    started, cpu = time.perf_counter(), time.process_time()
+    replay = Replay(policy, options)
+    counts: Counter[str] = Counter()
+    if accounts is not None:
+        try:
+            replay.learn(chunk_of(str(accounts), 0, accounts.read_bytes().splitlines()))
+        except OSError as error:
+            raise BadDataError(f"{accounts}: {error}") from error
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "decisions.jsonl").open("wb") as log:
+        for chunk in chunks:
+            for decisions in replay.push(chunk):
+                _write(log, decisions, counts)
+            after_chunk(len(chunk))
+        for decisions in replay.finish():
+            _write(log, decisions, counts)
+    summary = _summary(replay, counts, time.perf_counter() - started, time.process_time() - cpu)
+    (output / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
+    return summary
+
+
+def _write(log: Any, decisions: list[Decision], counts: Counter[str]) -> None:
+    for decision in decisions:
+        log.write(decision.to_bytes() + b"\n")
+        counts[decision.action] += 1
+
+
+def _summary(replay: Replay, counts: Counter[str], wall_s: float, cpu_s: float) -> dict[str, Any]:
+    counters = replay.rounds.counters
+    span_ms = 0 if replay.first_at is None or replay.last_at is None else replay.last_at - replay.first_at
+    return {
+        "events": counters.events,
+        "dead_letters": sum(replay.dead_letters.values()),
+        "dead_letters_by_code": dict(sorted(replay.dead_letters.items())),
+        "late": counters.late,
+        "duplicates": counters.duplicates,
+        "refused": counters.refused,
+        "out_of_order": replay.overtaken,
+        "accounts": sum(node.state.table.count for node in replay.rounds.accounts),
+        "keys": sum(node.state.table.count for node in replay.rounds.associations),
+        "decisions": {action: counts[action] for action in ACTIONS},
+        "campaigns": 0,
+        "evidence_families_off": _missing_evidence(replay),
+        "event_seconds": span_ms / 1000,
+        "wall_seconds": round(wall_s, 3),
+        "cpu_seconds": round(cpu_s, 3),
+        "policy": {"id": replay.policy.model.id, "version": replay.policy.model.version, "hash": replay.policy.hash},
+        "mode": replay.options.mode,
+        "version": __version__,
+    }
+
+
+def _missing_evidence(replay: Replay) -> list[str]:
+    """Families that no event had anything to say about."""
+    counters = replay.rounds.counters
+    missing = {
+        "content": counters.without_content,
+        "network": counters.without_address,
+        "population": counters.without_age,
+    }
+    return [family for family, count in missing.items() if counters.events and count == counters.events]

@@ -1,0 +1,182 @@
+"""History in rounds: the nodes of the live worker, called slot by slot of event time.
+
+Within a round all events go through accounts and associations; the evidence they cause takes effect at the start of the
+next. Batches never cross a round, and everything that could come from several partitions is put into one order first,
+so neither the batch size nor the number of partitions shows in the result.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.messages.decision import Decision
+from streamdetect.pipeline.accept.columns import RequestColumns
+from streamdetect.pipeline.accounts.sharing import KeyType, Shared
+from streamdetect.pipeline.accounts.state import FACT
+from streamdetect.pipeline.associations.absorb import FINDING, Links
+from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters
+
+_LEAST_EMPTY = np.zeros(0, FINDING)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """All nodes of a detector in one process. ``partitions`` is how many of each there are."""
+
+    policy: CompiledPolicy
+    mode: str = "live"
+    partitions: int = 1
+    batch_events: int = 500
+    counters: Counters = field(default_factory=Counters)
+    accounts: list[AccountsNode] = field(init=False)
+    associations: list[AssociationsNode] = field(init=False)
+    _findings: NDArray[np.void] = field(default_factory=lambda: _LEAST_EMPTY)
+
+    def __post_init__(self) -> None:
+        count = self.partitions
+        self.accounts = [AccountsNode(self.policy, self.mode, count, count) for _ in range(count)]
+        self.associations = [AssociationsNode(self.policy, self.mode, count) for _ in range(count)]
+
+    def run(
+        self, columns: RequestColumns, order_at: NDArray[np.int64], partition: NDArray[np.int64]
+    ) -> Iterator[list[Decision]]:
+        """Process ordered events, whole rounds only; yields the decisions of each round.
+
+        ``partition`` says where each event's account lives.
+        """
+        slots = order_at // self.policy.model.round_ms
+        starts = np.concatenate([[0], np.flatnonzero(np.diff(slots)) + 1, [len(slots)]]).tolist()
+        for start, end in zip(starts[:-1], starts[1:], strict=True):
+            yield self.round(columns, partition, start, end)
+
+    def round(self, columns: RequestColumns, partition: NDArray[np.int64], start: int, end: int) -> list[Decision]:
+        """Process the events ``start`` to ``end`` as one round."""
+        decisions = self._apply_findings()
+        found = []
+        for first in range(start, end, self.batch_events):
+            rows = np.arange(first, min(end, first + self.batch_events))
+            batch_decisions, batch_found = self._batch(columns.take(rows), partition[rows])
+            decisions += batch_decisions
+            found += batch_found
+        self._findings = np.concatenate(found) if found else _LEAST_EMPTY
+        return sorted(decisions, key=_issue_order)
+
+    def finish(self) -> list[Decision]:
+        """Let the evidence of the last round take effect."""
+        return sorted(self._apply_findings(), key=_issue_order)
+
+    def _apply_findings(self) -> list[Decision]:
+        findings, self._findings = self._findings, _LEAST_EMPTY
+        if not len(findings):
+            return []
+        findings = findings[np.lexsort((findings["account"], findings["key"], findings["event"], findings["at"]))]
+        decisions = []
+        for number, node in enumerate(self.accounts):
+            mine = findings[findings["partition"] == number]
+            if not len(mine):
+                continue
+            facts = np.zeros(len(mine), FACT)
+            for name in ("key", "at", "event", "young", "trusted", "members", "family"):
+                facts[name] = mine[name]
+            output = node.evidence(np.ascontiguousarray(mine["account"]), facts)
+            self.counters.add(output.counters)
+            decisions += output.decisions
+        return decisions
+
+    def _batch(
+        self, columns: RequestColumns, partition: NDArray[np.int64]
+    ) -> tuple[list[Decision], list[NDArray[np.void]]]:
+        decisions: list[Decision] = []
+        parts: list[tuple[NDArray[np.int64], RequestColumns, Links, NDArray[np.int64]]] = []
+        for number, node in enumerate(self.accounts):
+            rows = np.flatnonzero(partition == number)
+            if not len(rows):
+                continue
+            mine = columns.take(rows)
+            output = node.events(mine)
+            self.counters.add(output.counters)
+            decisions += output.decisions
+            assert output.shared is not None
+            assert output.observed is not None
+            links = links_of(output.shared, mine, output.observed.account, output.observed.event, number)
+            parts.append((rows, mine, links, output.shared.owner))
+        findings = []
+        merged, owner = _merged(parts)
+        for number, keys in enumerate(self.associations):
+            chosen = np.flatnonzero(owner == number)
+            if len(chosen):
+                answer = keys.links(_rows_of(merged, chosen))
+                self.counters.add(answer.counters)
+                decisions += answer.decisions
+                findings.append(answer.findings)
+        return decisions, findings
+
+
+def links_of(
+    shared: Shared, columns: RequestColumns, account: NDArray[np.uint64], event: NDArray[np.uint64], source: int
+) -> Links:
+    """The rows of a batch as an associations node takes them, without packing."""
+    lengths = np.zeros(len(shared), np.int64)
+    starts = np.zeros(len(shared), np.int64)
+    for key_type, spans in ((KeyType.ORG, columns.org_id), (KeyType.API_KEY, columns.api_key_id)):
+        rows = np.flatnonzero(shared.key_type == key_type)
+        starts[rows] = spans.start[shared.event[rows]]
+        lengths[rows] = spans.end[shared.event[rows]] - starts[rows]
+    named = np.flatnonzero(lengths)
+    names = b"".join(columns.identifiers[starts[row] : starts[row] + lengths[row]].tobytes() for row in named.tolist())
+    return Links(
+        source=np.full(len(columns), source, np.uint16),
+        occurred_at=columns.occurred_at,
+        account=account,
+        member=shared.member,
+        event=event,
+        member_kind=shared.member_kind,
+        outer_index=shared.event.astype(np.uint32),
+        key_type=shared.key_type,
+        key=shared.key,
+        name_length=lengths,
+        names=names,
+    )
+
+
+def _rows_of(links: Links, rows: NDArray[np.int64]) -> Links:
+    """Some rows of ``links``, in order; event columns are kept whole."""
+    ends = np.cumsum(links.name_length)
+    chosen = links.name_length[rows]
+    named = rows[chosen > 0]
+    names = b"".join(links.names[ends[row] - links.name_length[row] : ends[row]] for row in named.tolist())
+    return Links(
+        links.source, links.occurred_at, links.account, links.member, links.event, links.member_kind,
+        links.outer_index[rows], links.key_type[rows], links.key[rows], chosen, names,
+    )  # fmt: skip
+
+
+def _merged(
+    parts: list[tuple[NDArray[np.int64], RequestColumns, Links, NDArray[np.int64]]],
+) -> tuple[Links, NDArray[np.int64]]:
+    """The rows of all account partitions in the order of their events, and the owner of each."""
+    if len(parts) == 1:
+        return parts[0][2], parts[0][3]
+    bases = np.cumsum([0, *(len(rows) for rows, *_ in parts)])
+    position = np.concatenate([rows[links.outer_index] for rows, _, links, _ in parts])
+    order = np.argsort(position, kind="stable")
+    joined = Links(
+        *(
+            np.concatenate([getattr(links, name) for _, _, links, _ in parts])
+            for name in ("source", "occurred_at", "account", "member", "event", "member_kind")
+        ),
+        outer_index=np.concatenate([links.outer_index + np.uint32(b) for b, (_, _, links, _) in zip(bases, parts)]),
+        key_type=np.concatenate([links.key_type for _, _, links, _ in parts]),
+        key=np.concatenate([links.key for _, _, links, _ in parts]),
+        name_length=np.concatenate([links.name_length for _, _, links, _ in parts]),
+        names=b"".join(links.names for _, _, links, _ in parts),
+    )
+    owner = np.concatenate([owners for *_, owners in parts])
+    return _rows_of(joined, order), owner[order]
+
+
+def _issue_order(decision: Decision) -> tuple[int, str, str, int]:
+    return decision.issued_at, decision.subject.scope, decision.subject.value, decision.revision
