@@ -160,5 +160,4 @@ class GatewayClient:
             self._see_event(beat.watermark)
 
     def _see_event(self, at_ms: int) -> None:
-        if at_ms > self._newest_event_ms:
-            self._newest_event_ms = at_ms
+        self._newest_event_ms = max(self._newest_event_ms, at_ms)
