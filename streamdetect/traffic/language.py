@@ -20,40 +20,6 @@ from numpy.typing import NDArray
 from streamdetect.traffic.draws import Integers, Keys, below, mix, salted, skewed_below
 
 _COINED: Final = 12_000
-_ONSETS: Final = [
-    "b",
-    "br",
-    "c",
-    "ch",
-    "d",
-    "dr",
-    "f",
-    "fl",
-    "g",
-    "gr",
-    "h",
-    "j",
-    "k",
-    "kl",
-    "l",
-    "m",
-    "n",
-    "p",
-    "pl",
-    "qu",
-    "r",
-    "s",
-    "sh",
-    "st",
-    "t",
-    "tr",
-    "v",
-    "w",
-    "y",
-    "z",
-]
-_VOWELS: Final = ["a", "e", "i", "o", "u", "ai", "ea", "io", "ou"]
-_CODAS: Final = ["l", "n", "r", "s", "t", "x", "nd", "rk", "st", "mp", "nt", "sh"]
 _SAME_THROUGHOUT: Final = "subject"
 
 
@@ -114,7 +80,7 @@ def built_in() -> Language:
     raw = tomllib.loads(files(__package__).joinpath("language.toml").read_text("utf-8"))
     words = {name: text.split() for name, text in raw["words"].items()}
     words["subject"] = [word.replace("-", " ") for word in words["subject"]]
-    words["coined"] = _coined()
+    words["coined"] = _coined([raw["sounds"][part].split() for part in ("onset", "vowel", "coda")])
     words["number"] = [str(number) for number in (*range(2, 60), *range(60, 1000, 7), *range(1000, 90_000, 890))]
     pieces = [fragment(word) for listed in words.values() for word in listed]
     counts = np.array([len(listed) for listed in words.values()], np.int64)
@@ -146,18 +112,18 @@ def _parsed(texts: list[str], names: list[str], pieces: list[bytes]) -> Frames:
     return Frames(np.array(starts, np.int64), np.array(tokens, np.int64))
 
 
-def _coined() -> list[str]:
-    """Make up names of two or three syllables: the long tail of words that few people share."""
+def _coined(sounds: list[list[str]]) -> list[str]:
+    """Make up names of two or three syllables, duplicates left out: the long tail of words that few people share."""
     keys = np.arange(_COINED, dtype=np.uint64)
     syllables = []
-    for salt in range(3):
-        parts = [
-            below(salted(keys, 3 * salt + part + 11), len(sounds))
-            for part, sounds in enumerate((_ONSETS, _VOWELS, _CODAS))
+    for syllable in range(3):
+        columns = [
+            below(salted(keys, 3 * syllable + part + 11), len(choice)).tolist() for part, choice in enumerate(sounds)
         ]
-        syllables.append([_ONSETS[a] + _VOWELS[b] + _CODAS[c] for a, b, c in zip(*parts, strict=True)])
-    third = below(salted(keys, 99), 3).tolist()
-    names = (a + b + (c if more == 0 else "") for a, b, c, more in zip(*syllables, third, strict=True))
+        rows = zip(*columns, strict=True)
+        syllables.append(["".join(choice[at] for choice, at in zip(sounds, row, strict=True)) for row in rows])
+    longer = (below(salted(keys, 99), 3) == 0).tolist()
+    names = (a + b + (c if long else "") for a, b, c, long in zip(*syllables, longer, strict=True))
     return list(dict.fromkeys(names))
 
 

@@ -37,10 +37,18 @@ _ROWS_OF_A_TEMPLATE_MIN = 20
 
 
 class Material(Protocol):
-    """A source of texts for every kind of voice."""
+    """A source of texts for every kind of voice. ``key`` seeds what a cohort has in common."""
 
-    def voice(self, speech: Templates | AgentPrompt | None, accounts: Accounts, scale: float, key: int) -> Voice:
-        """Return the voice of a cohort; ``key`` seeds what the cohort has in common."""
+    def honest(self) -> Honest:
+        """Return the source of ordinary prompts."""
+        ...
+
+    def tasks(self, count: int, key: int) -> TaskSource:
+        """Return at most ``count`` task templates."""
+        ...
+
+    def agent(self, spec: AgentPrompt, key: int) -> AgentTexts:
+        """Return the texts of a popular program."""
         ...
 
 
@@ -49,31 +57,21 @@ def opened(folder: Path | None) -> Material:
     return _Written() if folder is None else _Pack(folder)
 
 
-class _Sourced:
-    """Builds voices from the three sources that a kind of material offers."""
-
-    def voice(self, speech: Templates | AgentPrompt | None, accounts: Accounts, scale: float, key: int) -> Voice:
-        """Return the voice of a cohort."""
-        plain = PlainVoice(self.honest(), accounts.systems)
-        match speech:
-            case Templates():
-                return CampaignVoice(speech, self.tasks(max(1, round(speech.count * scale)), key), plain)
-            case AgentPrompt():
-                return AgentVoice(speech, self.agent(speech, key), plain, accounts.keys)
-            case None:
-                return plain
-
-    def honest(self) -> Honest:
-        raise NotImplementedError
-
-    def tasks(self, count: int, key: int) -> TaskSource:
-        raise NotImplementedError
-
-    def agent(self, spec: AgentPrompt, key: int) -> AgentTexts:
-        raise NotImplementedError
+def voice_of(
+    speech: Templates | AgentPrompt | None, accounts: Accounts, *, material: Material, scale: float, key: int
+) -> Voice:
+    """Return the voice of a cohort."""
+    plain = PlainVoice(material.honest(), accounts.systems)
+    match speech:
+        case Templates():
+            return CampaignVoice(speech, material.tasks(max(1, round(speech.count * scale)), key), plain)
+        case AgentPrompt():
+            return AgentVoice(speech, material.agent(speech, key), plain, accounts.keys)
+        case None:
+            return plain
 
 
-class _Written(_Sourced):
+class _Written:
     def honest(self) -> Honest:
         return WrittenHonest()
 
@@ -84,7 +82,7 @@ class _Written(_Sourced):
         return WrittenAgent(spec, seed_key=key)
 
 
-class _Pack(_Sourced):
+class _Pack:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._honest: Honest | None = None

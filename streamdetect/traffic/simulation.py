@@ -79,7 +79,6 @@ class Simulation:
         random = generator(spec.seed)
         self._account_key, self._event_key, text_key = (int(key) for key in random.integers(1 << 62, size=3))
         scenarios = _sized(spec)
-        # Sorted by their fixed number, so that equal mixes give equal bytes however they are spelled.
         source = material.opened(spec.data)
         self.cohorts = {
             scenario.number: self._cohort(scenario, count, source, text_key) for scenario, count in scenarios
@@ -144,9 +143,10 @@ class Simulation:
             seed_key=self._account_key,
             start_ms=self.spec.start_ms,
         )
-        return Cohort(
-            scenario, accounts, source.voice(scenario.speech, accounts, self.spec.scale, text_key + scenario.number)
+        voice = material.voice_of(
+            scenario.speech, accounts, material=source, scale=self.spec.scale, key=text_key + scenario.number
         )
+        return Cohort(scenario, accounts, voice)
 
     def _planned(self, number: int, day: int, day_ms: int) -> Plan:
         cohort = self.cohorts[number]
