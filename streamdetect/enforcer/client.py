@@ -111,9 +111,11 @@ class GatewayClient:
     def admit(self, request: GatewayRequest, now_ms: int | None = None) -> Verdict:
         """``check``, with limits counted: ``denied`` says whether to serve, ``retry_after_ms`` when to come again."""
         verdict = self.check(request, now_ms)
+        now = self.now_ms() if self._by_event or now_ms is None else now_ms
+        if verdict.action == "suspend" and verdict.expires_at is not None:
+            return replace(verdict, retry_after_ms=verdict.expires_at - now)
         if not verdict.limits:
             return verdict
-        now = self.now_ms() if self._by_event or now_ms is None else now_ms
         wait_ms = self._limiter.admit(verdict.limits, now, input_tokens=request.input_tokens)
         return verdict if wait_ms is None else replace(verdict, denied=True, retry_after_ms=wait_ms)
 

@@ -55,7 +55,8 @@ class Verdict:
     """What to do with a request. ``limits``: every limit that applies, to be counted by ``RateLimiter``.
 
     ``denied`` is true when the request must not be served now: verify and suspend always, a rate limit when it is used
-    up (then ``retry_after_ms`` says how long). ``retry_after_ms`` of a suspension is the rest of its time.
+    up. ``expires_at`` ends it; ``retry_after_ms`` comes with a limit that is used up, and from ``admit`` with a
+    suspension.
     """
 
     action: Outcome
@@ -65,6 +66,7 @@ class Verdict:
     scope: str | None = None
     params: Params | None = None
     limits: tuple[InForce, ...] = ()
+    expires_at: int | None = None
     retry_after_ms: int | None = None
     reason_code: str | None = None
     subject_text: str | None = None

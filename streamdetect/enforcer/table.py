@@ -39,6 +39,7 @@ class EnforcementTable:
     def __init__(self, subjects_max: int = SUBJECTS_MAX) -> None:
         self._subjects_max = subjects_max
         self._decisions: dict[_Key, InForce] = {}
+        self._verdicts: dict[_Key, Verdict] = {}
         self._allows: dict[_Key, int] = {}
         self._denies: dict[_Key, InForce] = {}
         self._killed_until: dict[str, int] = {}
@@ -91,6 +92,7 @@ class EnforcementTable:
             self._drop(key)
         else:
             self._decisions[key] = _dead(before)
+            self._verdicts.pop(key, None)
 
     def apply_override(self, override: Override) -> None:
         """Take one record of ``overrides.v1``; it replaces an earlier one on the same subject."""
@@ -131,9 +133,10 @@ class EnforcementTable:
             denies = [found for key in keys if (found := self._denies.get(key)) is not None]
             denies = [found for found in denies if found.expires_at > now_ms]
             if denies:
-                return _verdict(denies, now_ms, human=True)
+                return _verdict(denies, human=True)
         decisions = self._decisions
         matching: list[InForce] = []
+        matched: _Key | None = None
         in_subnet = False
         for key in keys:
             found = decisions.get(key)
@@ -144,7 +147,11 @@ class EnforcementTable:
                     continue
                 in_subnet = True
             matching.append(found)
-        return _verdict(matching, now_ms, human=False) if matching else PASS
+            matched = key
+        if matched is None:
+            return PASS
+        # Nearly always there is one record, whose verdict is ready: building one costs more than all look-ups.
+        return self._verdicts[matched] if len(matching) == 1 else _verdict(matching, human=False)
 
     def _keys(self, request: GatewayRequest) -> list[_Key]:
         """Subjects of a request; subnets longest prefix first."""
@@ -167,10 +174,12 @@ class EnforcementTable:
         if key not in self._decisions:
             self._count(key, 1)
         self._decisions[key] = record
+        self._verdicts[key] = _verdict([record], human=False)
         heapq.heappush(self._ends, (record.expires_at, *key))
 
     def _drop(self, key: _Key) -> None:
         if self._decisions.pop(key, None) is not None:
+            self._verdicts.pop(key, None)
             self._count(key, -1)
 
     def _count(self, key: _Key, change: int) -> None:
@@ -246,8 +255,8 @@ def _fits(record: InForce, request: GatewayRequest) -> bool:
     return request.account_created_at is not None and request.account_created_at > record.created_after
 
 
-def _verdict(matching: list[InForce], now_ms: int, *, human: bool) -> Verdict:
-    top = matching[0] if len(matching) == 1 else max(matching, key=lambda record: RANK[record.action])
+def _verdict(matching: list[InForce], *, human: bool) -> Verdict:
+    top = max(matching, key=lambda record: RANK[record.action])
     return Verdict(
         action=top.action,
         cause="deny" if human else "decision",
@@ -256,7 +265,7 @@ def _verdict(matching: list[InForce], now_ms: int, *, human: bool) -> Verdict:
         scope=top.scope,
         params=top.params,
         limits=() if top.action != "rate_limit" else tuple(found for found in matching if found.limit is not None),
-        retry_after_ms=top.expires_at - now_ms if top.action == "suspend" and top.expires_at < FOREVER_MS else None,
+        expires_at=top.expires_at if top.expires_at < FOREVER_MS else None,
         reason_code=top.reason_code,
         subject_text=top.subject_text,
         appeal_ref=top.appeal_ref,
