@@ -10,7 +10,10 @@ from streamdetect.errors import EXIT_INTERRUPTED, StreamdetectError
 app = App(name="streamdetect", help=__doc__, version=__version__)
 app.command("streamdetect.cli.simulate:simulate", name="simulate")
 app.command("streamdetect.cli.policy:app", name="policy", help="Check policies, and list what their rules can read.")
+app.command("streamdetect.cli.worker:worker", name="worker")
 app.command("streamdetect.cli.replay:replay", name="replay")
+app.command("streamdetect.cli.topics:topics", name="topics")
+app.command("streamdetect.cli.produce:produce", name="produce")
 
 
 def main() -> None:
