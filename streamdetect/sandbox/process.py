@@ -1,6 +1,7 @@
 """A child process with a supervisor: signals, an orderly end, and no orphans.
 
-Output goes to a file, whose last lines an error message shows; it is never a pipe, so a chatty child does not block. Not thread-safe: one owner starts and stops a process.
+Output goes to a file, whose last lines an error message shows; it is never a pipe, so a chatty child does not block.
+Not thread-safe: one owner starts and stops a process.
 """
 
 import contextlib

@@ -56,7 +56,7 @@ def broker_ids(bootstrap_servers: str) -> frozenset[int]:
     from confluent_kafka import KafkaException  # noqa: PLC0415 - an extra, not a dependency
 
     try:
-        metadata = _admin(bootstrap_servers).list_topics(timeout=_ASK_S)
+        metadata = admin_client(bootstrap_servers).list_topics(timeout=_ASK_S)
     except KafkaException:
         return frozenset()
     return frozenset(metadata.brokers) if metadata.controller_id >= 0 else frozenset()
@@ -67,7 +67,7 @@ def probe_topic(bootstrap_servers: str, *, copies: int) -> bool:
     from confluent_kafka import KafkaException  # noqa: PLC0415 - an extra, not a dependency
     from confluent_kafka.admin import NewTopic  # noqa: PLC0415 - an extra, not a dependency
 
-    admin, name = _admin(bootstrap_servers), f"probe-{uuid4().hex}"
+    admin, name = admin_client(bootstrap_servers), f"probe-{uuid4().hex}"
     topic = NewTopic(name, num_partitions=1, replication_factor=copies)
     try:
         admin.create_topics([topic], request_timeout=_ASK_S * 2)[name].result()
@@ -77,7 +77,8 @@ def probe_topic(bootstrap_servers: str, *, copies: int) -> bool:
     return True
 
 
-def _admin(bootstrap_servers: str) -> Any:
+def admin_client(bootstrap_servers: str) -> Any:
+    """Return a confluent-kafka admin client that does not talk to standard error."""
     from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - an extra, not a dependency
 
     # Refused connections are expected here; librdkafka would print each to standard error.
