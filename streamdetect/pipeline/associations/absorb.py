@@ -241,10 +241,11 @@ class Links:
     names: bytes
 
 
-def unpack_links(state: AssociationsState, data: bytes) -> tuple[Links, int]:
+def unpack_links(state: AssociationsState, data: bytes, partitions: int) -> tuple[Links, int]:
     """Read a packed ``LINKS`` record, leaving out what this partition took in before; the count of those comes second.
 
-    Rows arrive in order of their source offset, so one high-water mark a source partition tells what is new.
+    Rows arrive in order of their source offset, so one high-water mark a source tells what is new. A source is a
+    request topic and partition as one number; modulo ``partitions`` it is where evidence goes back to.
     """
     record = unpack(LINKS, data)
     columns = record.columns
@@ -258,7 +259,7 @@ def unpack_links(state: AssociationsState, data: bytes) -> tuple[Links, int]:
         ends = np.cumsum(lengths)
         names = b"".join(names[ends[row] - lengths[row] : ends[row]] for row in np.flatnonzero(fresh & (lengths > 0)))
     links = Links(
-        source=np.full(record.outer_count, record.source_partition, np.uint16),
+        source=np.full(record.outer_count, record.source_partition % partitions, np.uint16),
         **{name: columns[name] for name in ("occurred_at", "account", "member", "event", "member_kind")},
         **{name: columns[name][fresh] for name in ("outer_index", "key_type", "key")},
         name_length=lengths[fresh],

@@ -1,0 +1,83 @@
+"""The wall-clock brake between decisions and the topics: a detector gone wrong must not stop a whole fleet at once.
+
+At most ``per_minute`` new restrictions a minute, and none while the worker is behind; releases always pass. What is held
+waits in a bounded queue and passes when there is room, or lapses when its time is over; both are logged. On the event
+clock (old data, demos, tests) there is no brake and nothing lapses.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from streamdetect.messages.decision import Decision
+
+MINUTE_S = 60.0
+RESTRICTING = ("issued", "renewed")
+
+
+@dataclass(slots=True)
+class Brake:
+    """``wall_s`` gives seconds, ``behind_s`` how far the worker is behind."""
+
+    per_minute: int
+    lag_max_s: float
+    wall_s: Callable[[], float]
+    behind_s: Callable[[], float]
+    held_max: int = 10_000
+    _passed: deque[float] = field(default_factory=deque)
+    _held: OrderedDict[str, Decision] = field(default_factory=OrderedDict)
+    dropped: int = 0
+
+    @property
+    def held(self) -> int:
+        """Decisions waiting."""
+        return len(self._held)
+
+    def judge(self, decision: Decision) -> list[Decision]:
+        """What to publish for a decision now: itself, or its held or lapsed form."""
+        key = decision.subject.key
+        if decision.simulated or decision.action == "observe" or decision.status not in (*RESTRICTING, "released"):
+            return [decision]
+        if decision.status == "released":
+            self._held.pop(key, None)
+            return [decision]
+        if decision.expires_at <= self.wall_s() * 1000:
+            return [decision.model_copy(update={"status": "lapsed"})]
+        if decision.status == "renewed" and key not in self._held:
+            return [decision]
+        if key not in self._held and self._take():
+            return [decision]
+        return self._hold(key, decision)
+
+    def due(self) -> list[Decision]:
+        """Held decisions that may pass now, oldest first, and those that lapsed waiting."""
+        ready = []
+        now_ms = self.wall_s() * 1000
+        for key, decision in list(self._held.items()):
+            if decision.expires_at <= now_ms:
+                ready.append(decision.model_copy(update={"status": "lapsed"}))
+            elif self._take():
+                ready.append(decision)
+            else:
+                break
+            del self._held[key]
+        return ready
+
+    def _hold(self, key: str, decision: Decision) -> list[Decision]:
+        known = key in self._held
+        self._held[key] = decision
+        if len(self._held) > self.held_max:
+            self._held.popitem(last=False)
+            self.dropped += 1
+        return [] if known else [decision.model_copy(update={"status": "held"})]
+
+    def _take(self) -> bool:
+        if self.behind_s() > self.lag_max_s:
+            return False
+        now = self.wall_s()
+        while self._passed and self._passed[0] <= now - MINUTE_S:
+            self._passed.popleft()
+        if len(self._passed) >= self.per_minute:
+            return False
+        self._passed.append(now)
+        return True

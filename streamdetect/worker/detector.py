@@ -1,0 +1,208 @@
+"""The nodes of the partitions this process owns, and what a chunk of each topic does to them. No Faust, no I/O.
+
+A chunk that is delivered again is recognised by its offsets and changes nothing, so the state counts every record once
+for as long as this process owns the partition. State does not outlive the process yet.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdetect.kernels.chunk import Chunk
+from streamdetect.kernels.hashing import hash_spans
+from streamdetect.kernels.murmur2 import key_partitions
+from streamdetect.messages.dead_letter import DeadLetter
+from streamdetect.messages.decision import Decision
+from streamdetect.pipeline.accept.columns import Reject, RequestColumns
+from streamdetect.pipeline.accept.dead_letters import dead_letter_of
+from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
+from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.accounts.sharing import pack_shared
+from streamdetect.pipeline.associations.absorb import pack_findings, unpack_links
+from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters, facts_of
+
+Place = tuple[str, int]  # topic and partition
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a chunk led to, for the agents to send before they ack it. Packed records are (partition, bytes)."""
+
+    decisions: list[Decision] = field(default_factory=list)
+    links: list[tuple[int, bytes]] = field(default_factory=list)
+    evidence: list[tuple[int, bytes]] = field(default_factory=list)
+    dead_letters: list[tuple[bytes | None, DeadLetter]] = field(default_factory=list)
+    counters: Counters = field(default_factory=Counters)
+    null_keys: int = 0
+    foreign_keys: int = 0
+    repeated_records: int = 0
+    unknown_values: int = 0
+
+
+class Detector:
+    """All nodes of one process. ``partitions`` is the number that requests, links and evidence have in common."""
+
+    def __init__(
+        self,
+        policy: CompiledPolicy,
+        mode: Literal["shadow", "live"],
+        request_topics: tuple[str, ...],
+        partitions: int,
+    ) -> None:
+        self.policy, self.mode, self.partitions = policy, mode, partitions
+        self._sources = {topic: index for index, topic in enumerate(sorted(request_topics))}
+        self._accounts: dict[int, AccountsNode] = {}
+        self._associations: dict[int, AssociationsNode] = {}
+        self._watermarks: dict[int, Watermark] = {}
+        self._positions: dict[Place, int] = {}
+        self._evidence_marks: dict[int, dict[int, int]] = {}
+
+    def keep_only(self, places: set[Place]) -> None:
+        """Forget the partitions that are not in ``places`` any more: their next owner goes on with them."""
+        request_partitions = {partition for topic, partition in places if topic in self._sources}
+        all_partitions = {partition for _, partition in places}
+        for owned, kept in (
+            (self._accounts, request_partitions),
+            (self._watermarks, request_partitions),
+            (self._evidence_marks, all_partitions),
+            (self._associations, all_partitions),
+        ):
+            for partition in [p for p in owned if p not in kept]:
+                del owned[partition]  # type: ignore[attr-defined]
+        self._positions = {place: offset for place, offset in self._positions.items() if place in places}
+
+    def watermark_ms(self, partition: int) -> int:
+        """Newest believed event time of a request partition, 0 before the first."""
+        watermark = self._watermarks.get(partition)
+        return watermark.time_ms if watermark else 0
+
+    def position(self, place: Place) -> int:
+        """Offset of the newest record processed, -1 before the first."""
+        return self._positions.get(place, -1)
+
+    @property
+    def tracked_accounts(self) -> int:
+        """Accounts in memory."""
+        return sum(node.state.table.count for node in self._accounts.values())
+
+    @property
+    def tracked_keys(self) -> int:
+        """Typed keys in memory, those used by one account included."""
+        states = [node.state for node in self._associations.values()]
+        return sum(state.table.count + state.singles.count for state in states)
+
+    @property
+    def evicted(self) -> int:
+        """Accounts, keys and subjects forgotten because a bound was reached."""
+        accounts = sum(node.state.evicted + node.standings.evicted for node in self._accounts.values())
+        return accounts + sum(node.state.evicted + node.standings.evicted for node in self._associations.values())
+
+    def requests(self, chunk: Chunk) -> Outcome:
+        """Request events: accept, accounts, decisions; rows for the owners of shared keys."""
+        outcome = Outcome()
+        fresh = self._fresh(chunk, outcome)
+        columns, rejects = decode_requests(chunk)
+        if outcome.repeated_records:
+            columns = columns.take(np.flatnonzero(fresh[columns.record]))
+            rejects = [reject for reject in rejects if fresh[reject.record]]
+        columns = self._believable(chunk.partition, columns, rejects)
+        outcome.dead_letters = [(chunk.key(reject.record), dead_letter_of(reject, chunk)) for reject in rejects]
+        outcome.unknown_values = sum(columns.unknown_values.values())
+        self._count_keys(chunk, outcome)
+        if len(columns):
+            node = self._accounts_node(chunk.partition)
+            output = node.events(columns)
+            assert output.shared is not None
+            assert output.observed is not None
+            source = self._sources[chunk.topic] * self.partitions + chunk.partition
+            packed = pack_shared(output.shared, columns, output.observed, chunk.offsets[columns.record], source)
+            outcome.links = list(packed.items())
+            outcome.decisions, outcome.counters = output.decisions, output.counters
+        return outcome
+
+    def links(self, chunk: Chunk) -> Outcome:
+        """Rows about shared keys: associations and decisions; evidence back to where the rows came from."""
+        outcome = Outcome()
+        fresh = self._fresh(chunk, outcome)
+        node = self._associations.get(chunk.partition)
+        if node is None:
+            node = self._associations[chunk.partition] = AssociationsNode(self.policy, self.mode, self.partitions)
+        for index in np.flatnonzero(fresh).tolist():
+            links, _ = unpack_links(node.state, chunk.value(index) or b"", self.partitions)
+            if not len(links.key):
+                continue
+            output = node.links(links)
+            outcome.decisions += output.decisions
+            outcome.counters.add(output.counters)
+            findings = pack_findings(output.findings, chunk.partition, int(chunk.offsets[index]))
+            outcome.evidence += findings.items()
+        return outcome
+
+    def evidence(self, chunk: Chunk) -> Outcome:
+        """Evidence about accounts of one request partition."""
+        outcome = Outcome()
+        fresh = self._fresh(chunk, outcome)
+        marks = self._evidence_marks.setdefault(chunk.partition, {})
+        accounts: list[NDArray[np.uint64]] = []
+        facts: list[NDArray[np.void]] = []
+        for index in np.flatnonzero(fresh).tolist():
+            about, found, source, offsets, _ = facts_of(chunk.value(index) or b"")
+            if len(offsets) and int(offsets[-1]) > marks.get(source, -1):
+                marks[source] = int(offsets[-1])
+                accounts.append(about)
+                facts.append(found)
+        if facts:
+            node = self._accounts_node(chunk.partition)
+            output = node.evidence(np.concatenate(accounts), np.concatenate(facts))
+            outcome.decisions, outcome.counters = output.decisions, output.counters
+        return outcome
+
+    def account_records(self, chunk: Chunk) -> Outcome:
+        """What the provider says of accounts."""
+        outcome = Outcome()
+        fresh = self._fresh(chunk, outcome)
+        entries, rejects = decode_accounts(chunk)
+        outcome.dead_letters = [
+            (chunk.key(reject.record), dead_letter_of(reject, chunk)) for reject in rejects if fresh[reject.record]
+        ]
+        known = [(entry.account_id, entry.account) for entry in entries if fresh[entry.record]]
+        if known:
+            self._accounts_node(chunk.partition).records(known)
+        return outcome
+
+    def _accounts_node(self, partition: int) -> AccountsNode:
+        node = self._accounts.get(partition)
+        if node is None:
+            node = AccountsNode(self.policy, self.mode, self.partitions, self.partitions)
+            self._accounts[partition] = node
+        return node
+
+    def _fresh(self, chunk: Chunk, outcome: Outcome) -> NDArray[np.bool_]:
+        """Which records were not processed before; moves the position of their partition."""
+        place = (chunk.topic, chunk.partition)
+        fresh = chunk.offsets > self._positions.get(place, -1)
+        outcome.repeated_records = int(np.count_nonzero(~fresh))
+        self._positions[place] = max(self._positions.get(place, -1), int(chunk.offsets[-1]))
+        return fresh
+
+    def _believable(self, partition: int, columns: RequestColumns, rejects: list[Reject]) -> RequestColumns:
+        """Reject events from the future, and move the watermark."""
+        watermark = self._watermarks.get(partition)
+        if watermark is None:
+            watermark = self._watermarks[partition] = Watermark(self.policy.model.max_ahead_ms)
+        ids = columns.account_id
+        future = watermark.judge(columns.occurred_at, hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0)))
+        if not future.any():
+            return columns
+        message = f"more than {self.policy.model.max_ahead_ms} ms ahead of the stream"
+        rejects += [Reject(int(record), "future", "occurred_at", message) for record in columns.record[future]]
+        return columns.take(np.flatnonzero(~future))
+
+    def _count_keys(self, chunk: Chunk, outcome: Outcome) -> None:
+        buffer = np.frombuffer(chunk.buffer, np.uint8)
+        belongs = key_partitions(buffer, chunk.keys.start, chunk.keys.end, self.partitions)
+        outcome.null_keys = int(np.count_nonzero(belongs < 0))
+        outcome.foreign_keys = int(np.count_nonzero((belongs >= 0) & (belongs != chunk.partition)))
