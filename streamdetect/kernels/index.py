@@ -4,6 +4,8 @@ The key is the identity (two values that share a 64-bit hash are one; at ten mil
 the row plus 8 to 16 bytes of slots. Growth happens between batches, so that compiled code never allocates.
 """
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from streamdetect.kernels.hashing import fmix64
 
 Rows = NDArray[np.void]
 Slots = NDArray[np.int32]
+Record = Any  # one row of a structured array: compiled code reads its fields by name
 
 NO_ROW = -1
 _FILL = 0.6  # rows per slot at the most; beyond it probe chains grow quickly
@@ -23,9 +26,9 @@ def find(slots: Slots, rows: Rows, key: np.uint64) -> int:
     mask = np.uint64(len(slots) - 1)
     position = fmix64(key) & mask
     while True:
-        row = slots[np.int64(position)]
+        row = np.int64(slots[np.int64(position)])
         if row < 0 or rows[row].key == key:
-            return np.int64(row)
+            return int(row)
         position = (position + np.uint64(1)) & mask
 
 
@@ -35,13 +38,13 @@ def find_or_add(slots: Slots, rows: Rows, count: int, key: np.uint64) -> int:
     mask = np.uint64(len(slots) - 1)
     position = fmix64(key) & mask
     while True:
-        row = slots[np.int64(position)]
+        row = np.int64(slots[np.int64(position)])
         if row < 0:
             slots[np.int64(position)] = np.int32(count)
             rows[count].key = key
             return count
         if rows[row].key == key:
-            return np.int64(row)
+            return int(row)
         position = (position + np.uint64(1)) & mask
 
 

@@ -1,9 +1,10 @@
 """Who uses what: distinct members per owner over sliding windows, exact, in O(1) an event.
 
-One entry per (owner, member) remembers the newest ten-minute bucket in which the member was seen and its class. The owner
-keeps, per window and sub-bucket, how many of its members were *last* seen there; their sum over the ring is the exact
-distinct count, whatever its size. State is ``member -> newest bucket``, so order does not matter; of two classes seen in
-one bucket the higher wins. An entry is 48 bytes; stale ones are swept only when room is needed, and change no count.
+One entry per (owner, member) remembers the newest ten-minute bucket in which the member was seen and its class. The
+owner keeps, per window and sub-bucket, how many of its members were *last* seen there; their sum over the ring is the
+exact distinct count, whatever its size. State is ``member -> newest bucket``, so order does not matter; of two classes
+seen in one bucket the higher wins. An entry is 48 bytes; stale ones are swept only when room is needed, and change no
+count.
 """
 
 import numpy as np
@@ -68,7 +69,7 @@ def _locate(slots: NDArray[np.int32], entries: Entries, owner: int, member: np.u
     while True:
         entry = slots[np.int64(position)]
         if entry < 0 or (entries[entry].member == member and entries[entry].owner == owner):
-            return np.int64(position)
+            return int(np.int64(position))
         position = (position + np.uint64(1)) & mask
 
 
@@ -101,15 +102,15 @@ def touch(
         _count(distinct, newest_tick, np.int64(entry.tick), np.int64(entry.kind), -1)
         _count(distinct, newest_tick, tick, kind, 1)
         entry.tick, entry.kind = np.int32(tick), np.uint8(kind)
-    return np.int64(found)
+    return int(np.int64(found))
 
 
 @njit(cache=True, nogil=True)
 def distinct_of(distinct: Distinct, window: int, kind: int) -> int:
     """Distinct members of one class over one window."""
-    value = np.int64(0)
+    value = 0
     for bucket in range(BUCKETS):
-        value += np.int64(distinct[window, bucket, kind])
+        value += int(distinct[window, bucket, kind])
     return value
 
 

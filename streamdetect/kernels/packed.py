@@ -63,7 +63,9 @@ EVIDENCE = Schema(
 )
 
 
-def pack(schema: Schema, source_partition: int, columns: Mapping[str, NDArray[np.generic]], names: bytes = b"") -> bytes:
+def pack(
+    schema: Schema, source_partition: int, columns: Mapping[str, NDArray[np.generic]], names: bytes = b""
+) -> bytes:
     """Encode columns. Lengths come from the first column of each group, and the others must agree."""
     outer = [np.ascontiguousarray(columns[name], dtype) for name, dtype in schema.outer]
     inner = [np.ascontiguousarray(columns[name], dtype) for name, dtype in schema.inner]
@@ -95,7 +97,8 @@ def unpack(schema: Schema, data: bytes) -> Unpacked:
     magic, version, kind, partition, _, outer_count, inner_count = _HEADER.unpack_from(data)
     if magic != _MAGIC or version != VERSION or kind != schema.kind:
         raise ImageError(
-            f"expected a {schema.name} record of version {VERSION}, found magic {magic:#x}, kind {kind}, version {version};"
+            f"expected a {schema.name} record of version {VERSION},"
+            f" found magic {magic:#x}, kind {kind}, version {version};"
             " run one streamdetect version on all workers, or let the older one drain first"
         )
     columns: Columns = {}

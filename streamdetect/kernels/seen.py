@@ -1,8 +1,8 @@
 """A bounded memory of 64-bit hashes, so that a repeat changes nothing.
 
-Two generations of an open-addressed set: when the newer one is full it becomes the older one, which is forgotten. A hash
-is remembered for at least ``generation`` and at most twice as many later ones; 16 to 32 bytes each. Counting, not time,
-moves the generations, so that the result does not depend on how a stream was cut.
+Two generations of an open-addressed set: when the newer one is full it becomes the older one, which is forgotten. A
+hash is remembered for at least ``generation`` and at most twice as many later ones; 16 to 32 bytes each. Counting, not
+time, moves the generations, so that the result does not depend on how a stream was cut.
 """
 
 import numpy as np
@@ -20,12 +20,15 @@ def _position(table: Table, value: np.uint64) -> int:
     position = fmix64(value) & mask
     while table[np.int64(position)] != np.uint64(0) and table[np.int64(position)] != value:
         position = (position + np.uint64(1)) & mask
-    return np.int64(position)
+    return int(np.int64(position))
 
 
 @njit(cache=True, nogil=True)
 def first_seen(tables: NDArray[np.uint64], state: NDArray[np.int64], generation: int, value: np.uint64) -> bool:
-    """Note ``value`` (never 0); whether it is new. ``tables`` is ``[2, slots]``, ``state`` is (newer table, its fill)."""
+    """Note ``value`` (never 0); whether it is new.
+
+    ``tables`` is ``[2, slots]``, ``state`` is (newer table, its fill).
+    """
     newer = state[0]
     here = _position(tables[newer], value)
     if tables[newer, here] == value:

@@ -156,9 +156,7 @@ def _capped_end(data: Bytes, start: int, end: int, cap_bytes: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _tokenise(  # noqa: PLR0917 - compiled code is called by position
-    data: Bytes, start: int, end: int, kinds: Bytes, folds: NDArray[np.uint16], tokens: Words
-) -> int:
+def _tokenise(data: Bytes, start: int, end: int, kinds: Bytes, folds: NDArray[np.uint16], tokens: Words) -> int:
     """Write the token hashes of ``data[start:end]`` to ``tokens``, return their number.
 
     ``tokens`` must hold ``end - start`` values: every token takes at least one byte.
@@ -318,7 +316,7 @@ def _minima(shingles: Words, count: int, a: Words, b: Words, row: Words) -> None
 
 
 @njit(cache=True, nogil=True)
-def _sketch_rows(  # noqa: PLR0917 - compiled code is called by position
+def _sketch_rows(
     data: Bytes,
     start: Ints,
     end: Ints,
@@ -347,9 +345,7 @@ def _sketch_rows(  # noqa: PLR0917 - compiled code is called by position
         _minima(tokens, count, a, b, signatures[row])
 
 
-def sketch(  # noqa: PLR0917 - columns in the order of the kernel
-    texts: Bytes, start: Ints, end: Ints, a: Words, b: Words, cap_bytes: int = CAP_BYTES
-) -> Sketches:
+def sketch(texts: Bytes, start: Ints, end: Ints, a: Words, b: Words, cap_bytes: int = CAP_BYTES) -> Sketches:
     """Sketch n spans of one UTF-8 buffer; ``a``, ``b`` ``uint32[num_perm]`` come from ``minhash.permutations``.
 
     Absent spans (start -1) give an empty sketch, like texts without a token. No Python object per text.

@@ -51,13 +51,13 @@ def add(ring: Ring, newest: int, occurred_at: int, amount: int) -> None:
 @njit(cache=True, nogil=True)
 def total(ring: Ring, window: int) -> int:
     """The sum over one window."""
-    value = np.int64(0)
+    value = 0
     for bucket in range(BUCKETS):
-        value += np.int64(ring[window, bucket])
+        value += int(ring[window, bucket])
     return value
 
 
 @njit(cache=True, nogil=True)
 def is_late(newest: int, occurred_at: int) -> bool:
     """Whether an event is older than everything a key retains."""
-    return occurred_at // _BUCKETS_MS[DAY] <= newest // _BUCKETS_MS[DAY] - BUCKETS
+    return bool(occurred_at // _BUCKETS_MS[DAY] <= newest // _BUCKETS_MS[DAY] - BUCKETS)

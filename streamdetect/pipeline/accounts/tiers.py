@@ -50,7 +50,7 @@ def age_days(occurred_at: int, created_at: int) -> int:
 
 
 @njit(cache=True)
-def trust_tier(  # noqa: PLR0917  # compiled code is called by position
+def trust_tier(  # compiled code is called by position
     occurred_at: int, created_at: int, account_tier: int, t0_ms: int, t1_ms: int, t3_ms: int
 ) -> int:
     """``TrustTier`` code of an account at an event.
