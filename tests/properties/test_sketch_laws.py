@@ -127,6 +127,18 @@ def test_spans_beyond_the_buffer_are_cut_to_it(data, start, end):
     assert got.digest.tolist() == sketch_of([data[start:end] if 0 <= start <= end else b""]).digest.tolist()
 
 
+@pytest.mark.parametrize("character", ["é", "漢", "😀"])
+def test_a_code_point_cut_by_the_span_is_not_completed_from_behind_it(character):
+    whole = ("ab " + character).encode()
+    for missing in range(1, len(character.encode())):
+        stop = len(whole) - missing
+
+        got = sketch(np.frombuffer(whole, np.uint8), np.array([0]), np.array([stop]), A, B)
+
+        assert got.digest.tolist() == sketch_of([whole[:stop]]).digest.tolist()
+        assert got.digest.tolist() == sketch_of(["ab \ufffd".encode()]).digest.tolist()
+
+
 def test_a_megabyte_counts_up_to_the_cap():
     long = ("漢 word, " * 120_000).encode()
 

@@ -33,6 +33,7 @@ UUID = "550e8400-e29b-41d4-a716-446655440000"
         ("see HTTPS://a.b/c?d=1#e now", ["see", URL, "now"]),
         ('<a href="http://x.y">http://z</a>', ["<", "a", "href", "=", '"', URL, '"', ">", URL, "<", "/", "a", ">"]),
         ("xhttp://a http:/b http ://c", ["xhttp", ":", "/", "a", "http", ":", "/", "b", "http", ":", "/", "c"]),
+        ("http:a//b http:/c/d", ["http", ":", "a", "/", "b", "http", ":", "/", "c", "/", "d"]),
         ("看http://a.b看", ["看", URL, "看"]),
         ("日本 ご한국", ["日", "本", "ご", "한", "국"]),
         ("Café cafe\u0301 CAFÉ", ["cafe", "cafe", "cafe"]),
