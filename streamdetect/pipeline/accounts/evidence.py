@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.index import find
+from streamdetect.kernels.index import Record, find
 from streamdetect.pipeline.accounts.features import EVIDENCE_COLUMN, FAMILIES, fill_features, tier_of
 from streamdetect.pipeline.accounts.state import FACTS_PER_ACCOUNT, AccountsState
 
@@ -32,17 +32,17 @@ def read_ledger(facts: Facts, now: int, features: NDArray[np.int64]) -> None:
         fact = facts[slot]
         if fact.at == 0 or fact.at <= now - FACT_MS:
             continue
-        family = np.int64(fact.family)
-        if best[family] < 0:
-            best[family] = slot
+        claimed = np.int64(fact.family)
+        if best[claimed] < 0:
+            best[claimed] = slot
             continue
-        other = facts[best[family]]
+        other = facts[best[claimed]]
         young, trusted = np.int64(fact.young), np.int64(fact.trusted)
         other_young, other_trusted = np.int64(other.young), np.int64(other.trusted)
         louder = _stronger(young, trusted, other_young, other_trusted)
         softer = _stronger(other_young, other_trusted, young, trusted)
         if louder or (not softer and fact.key < other.key):
-            best[family] = slot
+            best[claimed] = slot
     for family in range(FAMILIES):
         if best[family] >= 0:
             fact = facts[best[family]]
@@ -63,7 +63,10 @@ def _slot_for(facts: Facts, family: int, key: np.uint64, now: int, young: int, t
         if fact.at == 0 or fact.at <= now - FACT_MS:
             free = slot if free < 0 else free
         elif weakest < 0 or _stronger(
-            np.int64(facts[weakest].young), np.int64(facts[weakest].trusted), np.int64(fact.young), np.int64(fact.trusted)
+            np.int64(facts[weakest].young),
+            np.int64(facts[weakest].trusted),
+            np.int64(fact.young),
+            np.int64(fact.trusted),
         ):
             weakest = slot
     if free >= 0:
@@ -73,7 +76,7 @@ def _slot_for(facts: Facts, family: int, key: np.uint64, now: int, young: int, t
 
 
 @njit(cache=True, nogil=True)
-def _note(facts: Facts, now: int, row: NDArray[np.void], ignored: NDArray[np.int64]) -> None:
+def _note(facts: Facts, now: int, row: Record, ignored: NDArray[np.int64]) -> None:
     slot = _slot_for(facts, np.int64(row.family), row.key, now, np.int64(row.young), np.int64(row.trusted))
     if slot < 0:
         ignored[0] += 1
@@ -125,7 +128,11 @@ def apply_evidence(
 
 
 def take_evidence(
-    state: AccountsState, accounts: NDArray[np.uint64], incoming: NDArray[np.void], tiers_ms: NDArray[np.int64], width: int
+    state: AccountsState,
+    accounts: NDArray[np.uint64],
+    incoming: NDArray[np.void],
+    tiers_ms: NDArray[np.int64],
+    width: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
     """Apply evidence to the ledgers.
 

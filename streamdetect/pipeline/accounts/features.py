@@ -7,6 +7,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from streamdetect.kernels.index import Record
 from streamdetect.kernels.members import distinct_of
 from streamdetect.kernels.windows import total
 from streamdetect.pipeline.accounts.tiers import age_days, trust_tier
@@ -18,14 +19,14 @@ WIDTH = TIER_COLUMN + 2
 
 
 @njit(cache=True, nogil=True)
-def tier_of(account: NDArray[np.void], now: int, tiers_ms: NDArray[np.int64]) -> int:
+def tier_of(account: Record, now: int, tiers_ms: NDArray[np.int64]) -> int:
     """Trust tier of an account at ``now``; what the gateway told last outweighs the provider's record."""
     told = account.tier_told if account.tier_told != 0 else account.tier_recorded
-    return trust_tier(now, np.int64(account.created_at), np.int64(told), tiers_ms[0], tiers_ms[1], tiers_ms[2])
+    return int(trust_tier(now, np.int64(account.created_at), np.int64(told), tiers_ms[0], tiers_ms[1], tiers_ms[2]))
 
 
 @njit(cache=True, nogil=True)
-def fill_features(account: NDArray[np.void], now: int, tier: int, features: NDArray[np.int64]) -> None:
+def fill_features(account: Record, now: int, tier: int, features: NDArray[np.int64]) -> None:
     """Windows, distinct subnets, tier and age; the evidence columns are left as they are."""
     for window in range(3):
         features[window] = total(account.requests, window)

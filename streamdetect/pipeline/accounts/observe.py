@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import combine64, fmix64, hash_spans
-from streamdetect.kernels.index import find_or_add
+from streamdetect.kernels.index import Record, find_or_add
 from streamdetect.kernels.members import TICK_MS, touch
 from streamdetect.kernels.members import advance as advance_members
 from streamdetect.kernels.seen import first_seen
@@ -54,18 +54,16 @@ class Observed:
 
 
 @njit(cache=True, nogil=True)
-def _learn(account: NDArray[np.void], occurred_at: int, created_at: int, tier: int) -> None:
+def _learn(account: Record, occurred_at: int, created_at: int, tier: int) -> None:
     """Keep what the event says of the account: the earliest creation time, the newest tier."""
     if created_at >= 0 and (account.created_at < 0 or created_at < account.created_at):
         account.created_at = created_at
-    if tier != 0 and (
-        occurred_at > account.tier_at or (occurred_at == account.tier_at and tier > account.tier_told)
-    ):
+    if tier != 0 and (occurred_at > account.tier_at or (occurred_at == account.tier_at and tier > account.tier_told)):
         account.tier_told, account.tier_at = np.uint8(tier), occurred_at
 
 
 @njit(cache=True, nogil=True)
-def _first_sight(account: NDArray[np.void], digest: np.uint64, occurred_at: int) -> bool:
+def _first_sight(account: Record, digest: np.uint64, occurred_at: int) -> bool:
     """Whether this text is new for the account in this sub-bucket of the day, and remember it."""
     mark = np.uint32(fmix64(digest ^ np.uint64(occurred_at // _DAY_BUCKET_MS)))
     for slot in range(RECENT_DIGESTS):
@@ -77,7 +75,7 @@ def _first_sight(account: NDArray[np.void], digest: np.uint64, occurred_at: int)
 
 
 @njit(cache=True, nogil=True)
-def _remember_event(account: NDArray[np.void], identifiers: NDArray[np.uint8], start: int, end: int) -> None:
+def _remember_event(account: Record, identifiers: NDArray[np.uint8], start: int, end: int) -> None:
     if end - start > EVENT_ID_BYTES:
         account.event_id_length = np.uint8(LONG_EVENT_ID)
         return

@@ -50,13 +50,13 @@ _COMPLETION = int(Kind.COMPLETION)
 @njit(cache=True, nogil=True)
 def key_identity(key: np.uint64, key_type: int) -> np.uint64:
     """One number for a typed key: what it is found by, and what decides its partition."""
-    return combine64(np.uint64(key_type), key)
+    return np.uint64(combine64(np.uint64(key_type), key))
 
 
 @njit(cache=True, nogil=True)
 def partition_of(identity: np.uint64, partitions: int) -> int:
     """The partition that owns a typed key."""
-    return np.int64(fmix64(identity ^ _PARTITION_SALT) % np.uint64(partitions))
+    return int(np.int64(fmix64(identity ^ _PARTITION_SALT) % np.uint64(partitions)))
 
 
 @njit(cache=True, nogil=True)
@@ -193,7 +193,7 @@ def pack_shared(
         rows = np.flatnonzero(shared.owner == partition)
         events, outer_index = np.unique(shared.event[rows], return_inverse=True)
         names, lengths = _names(columns, shared.event[rows], shared.key_type[rows])
-        outer = {
+        outer: dict[str, NDArray[np.generic]] = {
             "source_offset": offsets[events],
             "occurred_at": columns.occurred_at[events],
             "account": observed.account[events],
@@ -201,7 +201,7 @@ def pack_shared(
             "event": observed.event[events],
             "member_kind": shared.member_kind[events],
         }
-        inner = {
+        inner: dict[str, NDArray[np.generic]] = {
             "outer_index": outer_index,
             "key_type": shared.key_type[rows],
             "key": shared.key[rows],
@@ -216,13 +216,14 @@ def _names(
 ) -> tuple[bytes, NDArray[np.uint16]]:
     """The ids of organisations and API keys, which become subjects and must be named; other keys name themselves."""
     lengths = np.zeros(len(events), np.uint16)
-    parts = []
+    named = []
     for key_type, spans in ((KeyType.ORG, columns.org_id), (KeyType.API_KEY, columns.api_key_id)):
         rows = np.flatnonzero(key_types == key_type)
         lengths[rows] = spans.end[events[rows]] - spans.start[events[rows]]
-        parts.append(rows)
-    for row in np.sort(np.concatenate(parts)).tolist():
+        named.append(rows)
+    parts = []
+    for row in np.sort(np.concatenate(named)).tolist():
         spans = columns.org_id if key_types[row] == KeyType.ORG else columns.api_key_id
         start, end = int(spans.start[events[row]]), int(spans.end[events[row]])
-        parts.append(columns.identifiers[start:end])
-    return b"".join(part.tobytes() for part in parts[2:]), lengths
+        parts.append(columns.identifiers[start:end].tobytes())
+    return b"".join(parts), lengths

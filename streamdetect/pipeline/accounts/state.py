@@ -1,7 +1,7 @@
 """What is remembered of each account of one request partition: one row of about 400 bytes, nothing on the heap.
 
-Bounded by ``accounts_max``: when it is reached, the tenth of the accounts that has been silent longest is forgotten (and
-counted); that is the only way in which a bound can change a result.
+Bounded by ``accounts_max``: when it is reached, the tenth of the accounts that has been silent longest is forgotten
+(and counted); that is the only way in which a bound can change a result.
 """
 
 from dataclasses import dataclass, field
