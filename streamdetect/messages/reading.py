@@ -21,7 +21,8 @@ DEPTH_MAX: Final = 64
 
 _INTEGER_DIGITS_MAX = 24
 _HUGE: int = 10**_INTEGER_DIGITS_MAX
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+# The closing quote is optional: without that, a string that never ends would be scanned again from every quote in it.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEP = {code: 1 if code in b"[{" else -1 for code in b"[]{}"}
 _CODE_OF_TYPE = {

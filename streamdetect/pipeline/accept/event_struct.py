@@ -73,13 +73,24 @@ def _struct(names: Mapping[str, str]) -> Any:
         wire = names.get(name, name)
         form, default = _field(name, info)
         fields.append((name, form, default if wire == name else msgspec.field(name=wire, default=default)))
-        for other in (name, *ALIASES.get(name, ())):
-            if other != wire:
-                # Where a field is no column, its aliases need no resolving and are only checked. Elsewhere only null
-                # passes: which of several names counts is the model's to say.
-                is_checked = name in ALIASES and name not in _ALIASED_COLUMNS and name != _PLURAL_ALIAS
-                fields.append((f"also_{other}".replace(".", "_"), form if is_checked else None, _absent(other)))
-    return msgspec.defstruct("EventStruct", fields, kw_only=True, gc=False)  # no field can be part of a cycle
+        fields.extend(
+            (f"also_{other}".replace(".", "_"), _alias_form(name, form), _absent(other))
+            for other in (name, *ALIASES.get(name, ()))
+            if other != wire
+        )
+    # Collecting garbage need not look at it: no field can be part of a cycle.
+    return msgspec.defstruct("EventStruct", fields, kw_only=True, gc=False)
+
+
+def _alias_form(name: str, form: Any) -> Any:
+    """What may stand under another name of a field.
+
+    Where the field is no column nothing needs resolving, so its aliases are only checked. Elsewhere only null passes:
+    which of several names counts is the model's to say.
+    """
+    if name in _ALIASED_COLUMNS:
+        return None
+    return list[form] | None if name == _PLURAL_ALIAS else form
 
 
 def _absent(wire: str) -> Any:
