@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from fake_transport import FakeBroker, fake_app
 from faust.types import TP
 
 from streamdetect.worker.chunks import ChunkLimits
 from streamdetect.worker.engine import DetectorApp, hot_topic
-from tests.faults.fake_transport import FakeBroker, fake_app
 
 A, B = TP("hot", 0), TP("hot", 1)
 PATIENCE_S = 5.0
