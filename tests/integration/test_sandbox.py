@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streamdetect.errors import UnreachableError, UsageError
 from streamdetect.sandbox.cluster import Cluster, Tier, start_cluster
 from streamdetect.sandbox.jars import start_jars
+from streamdetect.sandbox.mock import start_mock
 from streamdetect.sandbox.resolve import missing_for_jars
 
 LIMIT_S = 30.0
@@ -236,3 +237,13 @@ def test_required_tier_that_is_missing_fails_the_run(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "broker tier: none" in done.stdout
     assert "Maven (mvn)" in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not tie a child to its parent")
+def test_child_ends_with_a_killed_supervisor(tmp_path: Path) -> None:
+    cluster = start_mock(root=tmp_path)
+    status = Path(f"/proc/{cluster.pid}/status").read_text()
+    supervisor = int(status.split("PPid:")[1].split()[0])
+    os.kill(supervisor, signal.SIGKILL)
+    assert gone(cluster.pid)
+    cluster.close()
