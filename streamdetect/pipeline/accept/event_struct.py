@@ -9,7 +9,6 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import msgspec
-from annotated_types import Ge, Le, MaxLen
 from pydantic.fields import FieldInfo
 
 from streamdetect.messages.request import ALIASES, OPEN_ENUMS, REQUIRED, RequestEvent
@@ -40,14 +39,14 @@ def _unpacked(annotation: Any) -> tuple[Any, list[Any]]:
 
 
 def _limits(metadata: list[Any], name: str) -> Any:
-    limits: dict[str, Any] = {}
-    for item in metadata:
-        if isinstance(item, Ge):
-            limits["ge"] = item.ge
-        elif isinstance(item, Le):
-            limits["le"] = item.le
-        elif isinstance(item, MaxLen):
-            limits["max_length"] = item.max_length // (1 if name in IDENTIFIER_COLUMNS else _UTF8_BYTES_MAX)
+    limits = {
+        bound: getattr(item, bound)
+        for item in metadata
+        for bound in ("ge", "le", "max_length")
+        if getattr(item, bound, None) is not None
+    }
+    if "max_length" in limits and name not in IDENTIFIER_COLUMNS:
+        limits["max_length"] //= _UTF8_BYTES_MAX
     return msgspec.Meta(**limits)
 
 
