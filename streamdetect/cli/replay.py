@@ -116,9 +116,8 @@ def _tell(summary: dict[str, Any], output: Path, *, json: bool) -> None:
         return
     decided = ", ".join(f"{count} {action}" for action, count in summary["decisions"].items() if count) or "none"
     speed = summary["events"] / max(summary["wall_seconds"], 1e-9)
-    print(
-        f"{summary['events']:,} events of {summary['accounts']:,} accounts in {summary['wall_seconds']:.1f} s ({speed:,.0f}/s)"
-    )
+    read = f"{summary['events']:,} events of {summary['accounts']:,} accounts"
+    print(f"{read} in {summary['wall_seconds']:.1f} s ({speed:,.0f}/s)")
     print(f"decisions: {decided}")
     if summary["dead_letters"]:
         codes = ", ".join(f"{code} {count}" for code, count in summary["dead_letters_by_code"].items())

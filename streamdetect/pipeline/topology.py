@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from streamdetect.kernels.packed import EVIDENCE, unpack
 from streamdetect.messages.account import AccountRecord
-from streamdetect.messages.decision import Decision
+from streamdetect.messages.decision import Decision, Mode
+from streamdetect.messages.policy import Scope
 from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
 from streamdetect.pipeline.accept.sketch import Sketcher
 from streamdetect.pipeline.accounts.evidence import take_evidence
@@ -27,7 +28,7 @@ from streamdetect.pipeline.associations.state import AssociationsState
 from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit, Judge
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.enforcement.records import Newest, subnet_text, word
-from streamdetect.pipeline.enforcement.standing import Ruling, Standings, level_max_of
+from streamdetect.pipeline.enforcement.standing import Ruling, Standings, SubjectKey, level_max_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class AccountsNode:
     """
 
     policy: CompiledPolicy
-    mode: str
+    mode: Mode
     links_partitions: int
     partitions: int = 1
     state: AccountsState = field(default_factory=AccountsState)
@@ -157,7 +158,7 @@ class AccountsNode:
         decisions = []
         for index in sorted(watched):
             row, when = int(rows[index]), int(at[index])
-            subject = ("account", self.state.account_id(row))
+            subject: SubjectKey = ("account", self.state.account_id(row))
             unknown = features[index, TIER_COLUMN] == TrustTier.UNKNOWN
             for hit in by_index.get(index, ()):
                 level_max = level_max_of(unknown, self.policy)
@@ -172,7 +173,7 @@ class AccountsNode:
         treated = (self.state.table.rows["quiet_level"][rows] > 0).any(axis=1)
         return set(np.flatnonzero((facts["trusted"] > 0) & treated).tolist())
 
-    def _release(self, row: int, subject: tuple[str, str], features: NDArray[np.int64], at: int) -> list[Decision]:
+    def _release(self, row: int, subject: SubjectKey, features: NDArray[np.int64], at: int) -> list[Decision]:
         """Lift what rested on shared keys, once the rule behind it holds no longer."""
         decisions: list[Decision] = []
         for track in (LIVE, SIMULATED):
@@ -203,7 +204,7 @@ class AssociationsOutput:
     dirty: NDArray[np.int64]
 
 
-_SCOPE_OF_TYPE = {
+_SCOPE_OF_TYPE: dict[KeyType, Scope] = {
     KeyType.SUBNET_24: "subnet",
     KeyType.SUBNET_64: "subnet",
     KeyType.SUBNET_56: "subnet",
@@ -211,6 +212,7 @@ _SCOPE_OF_TYPE = {
     KeyType.ORG: "org",
     KeyType.API_KEY: "api_key",
 }
+_SHARED_SCOPES: tuple[Scope, ...] = ("subnet", "org", "api_key")
 
 
 @dataclass(slots=True)
@@ -218,16 +220,16 @@ class AssociationsNode:
     """Associations, decisions and enforcement for the typed keys of one links partition."""
 
     policy: CompiledPolicy
-    mode: str
+    mode: Mode
     partitions: int = 1
     state: AssociationsState = field(default_factory=AssociationsState)
     standings: Standings = field(init=False)
-    _judges: dict[str, Judge] = field(init=False)
+    _judges: dict[Scope, Judge] = field(init=False)
     _thresholds: Thresholds = field(init=False)
 
     def __post_init__(self) -> None:
         self.standings = Standings(self.policy, self.partitions)
-        self._judges = {scope: Judge(self.policy, scope, self.mode) for scope in ("subnet", "org", "api_key")}
+        self._judges = {scope: Judge(self.policy, scope, self.mode) for scope in _SHARED_SCOPES}
         model = self.policy.model.associations
         young = [
             getattr(model.suspect_young, name) for name in ("subnet", "org", "api_key", "payment", "template", "system")
@@ -239,8 +241,10 @@ class AssociationsNode:
         absorbed = absorb(self.state, links, self._thresholds)
         decisions: list[tuple[int, Decision]] = []
         for scope, judge in self._judges.items():
+            if not judge.rules:
+                continue
             types = [int(key_type) for key_type, name in _SCOPE_OF_TYPE.items() if name == scope]
-            rows = np.flatnonzero((absorbed.row >= 0) & np.isin(links.key_type, types)) if judge.rules else ()
+            rows = np.flatnonzero((absorbed.row >= 0) & np.isin(links.key_type, types))
             if len(rows):
                 decisions += self._decide(scope, judge, rows, absorbed, links)
         counters = Counters(late_rows=absorbed.late, findings=len(absorbed.findings))
@@ -249,7 +253,7 @@ class AssociationsNode:
         return AssociationsOutput([decision for _, decision in decisions], absorbed.findings, counters, dirty)
 
     def _decide(
-        self, scope: str, judge: Judge, rows: NDArray[np.int64], absorbed: Absorbed, links: Links
+        self, scope: Scope, judge: Judge, rows: NDArray[np.int64], absorbed: Absorbed, links: Links
     ) -> list[tuple[int, Decision]]:
         table = self.state.table.rows
         keys, outer = absorbed.row[rows], links.outer_index[rows]
@@ -258,7 +262,7 @@ class AssociationsNode:
         for hit in judge.hits(features, at, table["quiet_level"][keys], table["quiet_until"][keys]):
             key, when = int(keys[hit.index]), int(at[hit.index])
             trigger = int(links.event[outer[hit.index]])
-            subject = (scope, self._subject_value(key))
+            subject: SubjectKey = (scope, self._subject_value(key))
             ruling = self.standings.hit(
                 subject, hit, at=when, trigger=trigger, level_max=level_max_of(False, self.policy)
             )

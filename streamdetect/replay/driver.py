@@ -15,7 +15,7 @@ from streamdetect import __version__
 from streamdetect.errors import BadDataError
 from streamdetect.kernels.chunk import Chunk, chunk_of
 from streamdetect.kernels.hashing import hash_spans
-from streamdetect.messages.decision import Decision
+from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
@@ -30,7 +30,7 @@ ACTIONS = ("observe", "rate_limit", "verify", "suspend", "release")
 class Options:
     """How to replay. Times are event time in ms; ``from_ms`` and ``to_ms`` bound the events taken, half-open."""
 
-    mode: str = "live"
+    mode: Mode = "live"
     partitions: int = 1
     batch_events: int = 2_000
     lateness_ms: int = 3_600_000
@@ -106,7 +106,8 @@ class Replay:
 
 
 def _partition_of(columns: RequestColumns, partitions: int) -> NDArray[np.int64]:
-    account = hash_spans(columns.identifiers, columns.account_id.start, columns.account_id.end, np.uint64(0))
+    ids = columns.account_id
+    account: NDArray[np.uint64] = hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0))
     return (account % np.uint64(partitions)).astype(np.int64)
 
 
@@ -119,7 +120,11 @@ def replay_files(
     accounts: Path | None = None,
     after_chunk: Callable[[int], None] = lambda _events: None,
 ) -> dict[str, Any]:
-    """Replay ``chunks`` into ``output`` (made if missing): ``decisions.jsonl`` and ``summary.json``; returns the latter."""
+    """Replay ``chunks`` into ``output`` (made if missing).
+
+    Writes ``decisions.jsonl`` and ``summary.json``, and returns the latter. Raises ``BadDataError`` if ``accounts`` is
+    missing.
+    """
     started, cpu = time.perf_counter(), time.process_time()
     replay = Replay(policy, options)
     counts: Counter[str] = Counter()

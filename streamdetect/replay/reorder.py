@@ -6,6 +6,7 @@ decides for itself whether it is too late. Frontier and order depend on the sequ
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -143,9 +144,10 @@ def _gather_spans(
 def _gather(parts: list[RequestColumns], picked: list[NDArray[np.int64]]) -> RequestColumns:
     identifiers, named = _gather_spans(parts, picked, "identifiers", _IDENTIFIERS)
     texts, written = _gather_spans(parts, picked, "texts", _TEXTS)
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([getattr(part, name)[rows] for part, rows in zip(parts, picked, strict=True)])
         for name in RequestColumns.__dataclass_fields__
         if name not in {*_IDENTIFIERS, *_TEXTS, "identifiers", "texts", "unknown_values"}
     }
-    return RequestColumns(identifiers=identifiers, texts=texts, **named, **written, **columns)
+    columns |= {**named, **written}
+    return RequestColumns(identifiers=identifiers, texts=texts, **columns)

@@ -7,11 +7,12 @@ so neither the batch size nor the number of partitions shows in the result.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdetect.messages.decision import Decision
+from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accounts.sharing import KeyType, Shared
 from streamdetect.pipeline.accounts.state import FACT
@@ -27,7 +28,7 @@ class Rounds:
     """All nodes of a detector in one process. ``partitions`` is how many of each there are."""
 
     policy: CompiledPolicy
-    mode: str = "live"
+    mode: Mode = "live"
     partitions: int = 1
     batch_events: int = 500
     counters: Counters = field(default_factory=Counters)
@@ -49,7 +50,7 @@ class Rounds:
         """
         slots = order_at // self.policy.model.round_ms
         starts = np.concatenate([[0], np.flatnonzero(np.diff(slots)) + 1, [len(slots)]]).tolist()
-        for start, end in zip(starts[:-1], starts[1:], strict=True):
+        for start, end in pairwise(starts):
             yield self.round(columns, partition, start, end)
 
     def round(self, columns: RequestColumns, partition: NDArray[np.int64], start: int, end: int) -> list[Decision]:
@@ -163,16 +164,20 @@ def _merged(
     bases = np.cumsum([0, *(len(rows) for rows, *_ in parts)])
     position = np.concatenate([rows[links.outer_index] for rows, _, links, _ in parts])
     order = np.argsort(position, kind="stable")
+    all_links = [links for _, _, links, _ in parts]
+    outer_index = [links.outer_index + np.uint32(base) for base, links in zip(bases[:-1], all_links, strict=True)]
     joined = Links(
-        *(
-            np.concatenate([getattr(links, name) for _, _, links, _ in parts])
-            for name in ("source", "occurred_at", "account", "member", "event", "member_kind")
-        ),
-        outer_index=np.concatenate([links.outer_index + np.uint32(b) for b, (_, _, links, _) in zip(bases, parts)]),
-        key_type=np.concatenate([links.key_type for _, _, links, _ in parts]),
-        key=np.concatenate([links.key for _, _, links, _ in parts]),
-        name_length=np.concatenate([links.name_length for _, _, links, _ in parts]),
-        names=b"".join(links.names for _, _, links, _ in parts),
+        source=np.concatenate([links.source for links in all_links]),
+        occurred_at=np.concatenate([links.occurred_at for links in all_links]),
+        account=np.concatenate([links.account for links in all_links]),
+        member=np.concatenate([links.member for links in all_links]),
+        event=np.concatenate([links.event for links in all_links]),
+        member_kind=np.concatenate([links.member_kind for links in all_links]),
+        outer_index=np.concatenate(outer_index),
+        key_type=np.concatenate([links.key_type for links in all_links]),
+        key=np.concatenate([links.key for links in all_links]),
+        name_length=np.concatenate([links.name_length for links in all_links]),
+        names=b"".join(links.names for links in all_links),
     )
     owner = np.concatenate([owners for *_, owners in parts])
     return _rows_of(joined, order), owner[order]

@@ -7,8 +7,9 @@ import gzip
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO
+from typing import Protocol
 
 import numpy as np
 import orjson
@@ -22,6 +23,10 @@ _NEWLINE = 10
 _PARQUET_ROWS = 10_000
 
 Progress = Callable[[int], None]  # called with the number of input bytes read since the last call
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 def size_of(inputs: list[str]) -> int | None:
@@ -46,13 +51,15 @@ def read_chunks(inputs: list[str], progress: Progress = lambda _count: None) -> 
 
 
 def _file(name: str, partition: int, progress: Progress) -> Iterator[Chunk]:
-    with Path(name).open("rb") as raw:
-        stream: IO[bytes] = gzip.open(raw) if name.endswith(".gz") else raw  # type: ignore[assignment]
+    with ExitStack() as open_files:
+        raw = open_files.enter_context(Path(name).open("rb"))
+        packed = name.endswith(".gz")
+        stream: _Readable = open_files.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
         yield from _lines(name, partition, stream, progress, raw.tell)
 
 
 def _lines(
-    name: str, partition: int, stream: IO[bytes], progress: Progress, tell: Callable[[], int | None]
+    name: str, partition: int, stream: _Readable, progress: Progress, tell: Callable[[], int | None]
 ) -> Iterator[Chunk]:
     """Blocks of whole lines; a last line without an end counts, empty lines do not."""
     rest, offset, told = b"", 0, 0
@@ -90,7 +97,7 @@ def _chunk_of_lines(name: str, partition: int, data: bytes, first_offset: int) -
 
 def _parquet(name: str, partition: int, progress: Progress) -> Iterator[Chunk]:
     """Rows as JSON, so that they pass the same gate as every other input; nulls are absent fields."""
-    import pyarrow.parquet as parquet  # noqa: PLC0415  # an extra, and slow to import
+    from pyarrow import parquet  # noqa: PLC0415  # an extra, and slow to import
     from pyarrow.lib import ArrowException  # noqa: PLC0415
 
     try:

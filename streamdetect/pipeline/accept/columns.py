@@ -6,6 +6,7 @@ of -1), never zero.
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class RequestColumns:
 
     def take(self, rows: NDArray[np.int64]) -> "RequestColumns":
         """The events at ``rows``, in that order; buffers are shared."""
-        taken = {}
+        taken: dict[str, Any] = {}
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             if isinstance(value, Spans):

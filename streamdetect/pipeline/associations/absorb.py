@@ -1,17 +1,18 @@
 """What incoming rows do to typed keys, row by row: windows, members, and evidence the moment a key looks wrong.
 
-A key is *suspect* when many young accounts and hardly any trusted user share it. The row that makes it so sends evidence
-to every member; while it lasts each further row of a young or unknown member is answered on the spot, and a trusted
-newcomer is told to all. When trust clears a key, its members hear that too.
+A key is *suspect* when many young accounts and hardly any trusted user share it. The row that makes it so sends
+evidence to every member; while it lasts each further row of a young or unknown member is answered on the spot, and a
+trusted newcomer is told to all. When trust clears a key, its members hear that too.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.index import find, find_or_add
+from streamdetect.kernels.index import Record, find, find_or_add
 from streamdetect.kernels.members import DAILY, HOURLY, TICK_MS, TRUSTED, UNKNOWN, YOUNG, distinct_of, touch
 from streamdetect.kernels.members import advance as advance_members
 from streamdetect.kernels.packed import EVIDENCE, LINKS, pack, unpack
@@ -56,7 +57,7 @@ class Thresholds:
 
 @njit(cache=True, nogil=True)
 def _tell(
-    findings: NDArray[np.void], count: int, account: np.uint64, partition: int, key: NDArray[np.void], family: int,
+    findings: NDArray[np.void], count: int, account: np.uint64, partition: int, key: Record, family: int,
     counts: tuple[int, int, int], occurred_at: int, event: np.uint64, source_row: int,
 ) -> int:  # fmt: skip
     finding = findings[count]
@@ -69,7 +70,7 @@ def _tell(
 
 @njit(cache=True, nogil=True)
 def _tell_all(
-    findings: NDArray[np.void], count: int, entries: NDArray[np.void], key: NDArray[np.void], family: int,
+    findings: NDArray[np.void], count: int, entries: NDArray[np.void], key: Record, family: int,
     counts: tuple[int, int, int], occurred_at: int, event: np.uint64, source_row: int, most: int,
 ) -> int:  # fmt: skip
     """One finding for each member of the last day that is not trusted, newest member first, at most ``most``."""
@@ -248,7 +249,7 @@ def unpack_links(state: AssociationsState, data: bytes, partitions: int) -> tupl
     request topic and partition as one number; modulo ``partitions`` it is where evidence goes back to.
     """
     record = unpack(LINKS, data)
-    columns = record.columns
+    columns: dict[str, Any] = record.columns
     offsets = columns["source_offset"]
     mark = state.high_water.get(record.source_partition, -1)
     state.high_water[record.source_partition] = max(mark, int(offsets.max(initial=-1)))

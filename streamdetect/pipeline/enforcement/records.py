@@ -10,6 +10,7 @@ from streamdetect.messages.decision import (
     ACTIONS,
     AppliesTo,
     Decision,
+    Mode,
     Params,
     PolicyRef,
     RateLimit,
@@ -50,7 +51,7 @@ def subnet_text(raw: int, key_type: int) -> str:
 
 
 def word(
-    ruling: Ruling, features: NDArray[np.int64] | None, newest: Newest, policy: CompiledPolicy, mode: str
+    ruling: Ruling, features: NDArray[np.int64] | None, newest: Newest, policy: CompiledPolicy, mode: Mode
 ) -> Decision:
     """Make the message of a ruling; ``features`` is the row it was decided on."""
     scope, value = ruling.subject
@@ -88,6 +89,9 @@ def _params(ruling: Ruling, rule: CompiledRule | None, policy: CompiledPolicy) -
     if ruling.capped or given is None:
         return None
     if ruling.level == _RATE_LIMIT:
+        assert given.unit is not None
+        assert given.limit is not None
+        assert given.period is not None
         return RateLimit(unit=given.unit, limit=given.limit, period=given.period)
     return Verify(method=given.method, url=given.url)
 

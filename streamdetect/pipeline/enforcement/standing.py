@@ -7,13 +7,19 @@ ends by itself. After that the next hit decides anew. Two tracks do not touch ea
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import Final, Literal
 
-from streamdetect.messages.policy import ACTIONS
+from streamdetect.messages.policy import ACTIONS, Scope
 from streamdetect.pipeline.decisions.caps import Caps
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION, LIVE, SIMULATED, Hit
 from streamdetect.pipeline.decisions.policy import CompiledPolicy, CompiledRule
 
-ISSUED, RENEWED, RELEASED, HELD = "issued", "renewed", "released", "held"
+ISSUED: Final = "issued"
+RENEWED: Final = "renewed"
+RELEASED: Final = "released"
+HELD: Final = "held"
+
+SubjectKey = tuple[Scope, str]  # kind of subject, and its id
 
 
 @dataclass(slots=True)
@@ -40,9 +46,9 @@ class SubjectRecord:
 class Ruling:
     """What was concluded, before it is worded as a message. ``level`` 0 is a release."""
 
-    subject: tuple[str, str]
+    subject: SubjectKey
     level: int
-    status: str
+    status: Literal["issued", "renewed", "released", "held"]
     track: int
     decision_id: str
     revision: int
@@ -60,7 +66,7 @@ class Standings:
     policy: CompiledPolicy
     partitions: int = 1
     subjects_max: int = 1_000_000
-    _subjects: dict[tuple[str, str], SubjectRecord] = field(default_factory=dict)
+    _subjects: dict[SubjectKey, SubjectRecord] = field(default_factory=dict)
     _caps: list[Caps] = field(init=False)
     evicted: int = 0
 
@@ -70,7 +76,7 @@ class Standings:
     def __len__(self) -> int:
         return len(self._subjects)
 
-    def quiet(self, subject: tuple[str, str], track: int) -> tuple[int, int]:
+    def quiet(self, subject: SubjectKey, track: int) -> tuple[int, int]:
         """(level, event time before which hits up to that level change nothing) of a subject; (0, 0) if none."""
         record = self._subjects.get(subject)
         standing = record.tracks[track] if record else None
@@ -78,17 +84,20 @@ class Standings:
             return 0, 0
         return standing.level, standing.expires_at - self._renewal_ms(standing)
 
-    def in_force(self, subject: tuple[str, str], track: int, at: int) -> Standing | None:
+    def in_force(self, subject: SubjectKey, track: int, at: int) -> Standing | None:
         """The standing of a subject at an event time."""
         record = self._subjects.get(subject)
         standing = record.tracks[track] if record else None
         return standing if standing and at < standing.expires_at else None
 
-    def hit(self, subject: tuple[str, str], hit: Hit, *, at: int, trigger: int, level_max: int) -> Ruling | None:
-        """Decide on a hit. ``trigger`` is the hash of the event that completed it; ``level_max`` what the tier bears."""
+    def hit(self, subject: SubjectKey, hit: Hit, *, at: int, trigger: int, level_max: int) -> Ruling | None:
+        """Decide on a hit.
+
+        ``trigger`` is the hash of the event that completed it; ``level_max`` is what the tier bears.
+        """
         record = self._subjects.get(subject)
         if record is None:
-            record = self._new_subject(subject, at)
+            record = self._new_subject(subject)
         level = min(hit.level, level_max)
         standing = record.tracks[hit.track]
         if standing is not None and at >= standing.expires_at:
@@ -102,7 +111,7 @@ class Standings:
             return None
         return self._issue(subject, record, standing, hit, level, at, trigger)
 
-    def release(self, subject: tuple[str, str], track: int, at: int) -> Ruling | None:
+    def release(self, subject: SubjectKey, track: int, at: int) -> Ruling | None:
         """End what is in force before its time, because what it rested on is gone."""
         standing = self.in_force(subject, track, at)
         if standing is None:
@@ -116,7 +125,7 @@ class Standings:
 
     def _issue(
         self,
-        subject: tuple[str, str],
+        subject: SubjectKey,
         record: SubjectRecord,
         standing: Standing | None,
         hit: Hit,
@@ -135,39 +144,39 @@ class Standings:
         else:
             record.tracks[hit.track] = Standing(level, rule.rule.id, decision_id, rule.ttl_ms, expires_at)
         return Ruling(
-            subject, level, HELD if held else ISSUED, hit.track, decision_id, record.revision, at, expires_at, hit.rules,
-            level < hit.level, standing.decision_id if standing else None,
+            subject, level, HELD if held else ISSUED, hit.track, decision_id, record.revision,
+            at, expires_at, hit.rules, level < hit.level, standing.decision_id if standing else None,
         )  # fmt: skip
 
-    def _renew(self, subject: tuple[str, str], record: SubjectRecord, standing: Standing, hit: Hit, at: int) -> Ruling:
+    def _renew(self, subject: SubjectKey, record: SubjectRecord, standing: Standing, hit: Hit, at: int) -> Ruling:
         rule = hit.rules[0]
         record.revision += 1
         standing.expires_at = at + rule.ttl_ms + self._jitter_ms(subject, rule.ttl_ms)
         standing.rule_id, standing.ttl_ms = rule.rule.id, rule.ttl_ms
         return Ruling(
-            subject, standing.level, RENEWED, hit.track, standing.decision_id, record.revision, at, standing.expires_at,
-            hit.rules, standing.level < hit.level, None,
+            subject, standing.level, RENEWED, hit.track, standing.decision_id, record.revision,
+            at, standing.expires_at, hit.rules, standing.level < hit.level, None,
         )  # fmt: skip
 
     def _renewal_ms(self, standing: Standing) -> int:
         return int(standing.ttl_ms * self.policy.model.ladder.renew_fraction)
 
-    def _jitter_ms(self, subject: tuple[str, str], ttl_ms: int) -> int:
+    def _jitter_ms(self, subject: SubjectKey, ttl_ms: int) -> int:
         """Spread expiries, so that a campaign's restrictions do not all end in one second; the same for a subject."""
         draw = int.from_bytes(blake2b("\0".join(subject).encode(), digest_size=4).digest(), "big") / 2**32
         return int(ttl_ms * self.policy.model.ladder.jitter_fraction * draw)
 
-    def _decision_id(self, subject: tuple[str, str], level: int, trigger: int) -> str:
+    def _decision_id(self, subject: SubjectKey, level: int, trigger: int) -> str:
         parts = (self.policy.model.id, str(self.policy.model.version), self.policy.hash, *subject, ACTIONS[level - 1])
         return blake2b("\0".join((*parts, f"{trigger:016x}")).encode(), digest_size=16).hexdigest()
 
-    def _new_subject(self, subject: tuple[str, str], at: int) -> SubjectRecord:
+    def _new_subject(self, subject: SubjectKey) -> SubjectRecord:
         if len(self._subjects) >= self.subjects_max:
-            self._forget_ended(at)
+            self._forget_ended()
         record = self._subjects[subject] = SubjectRecord()
         return record
 
-    def _forget_ended(self, at: int) -> None:
+    def _forget_ended(self) -> None:
         """Drop the tenth whose standings ended first; a subject in force is dropped only if all are."""
         ends = sorted(
             (max((s.expires_at for s in record.tracks if s), default=0), subject)
