@@ -87,7 +87,7 @@ def produce(
     _check(files, rate, speed, rebase=rebase)
     if accounts is not None and not accounts.is_file():
         raise BadDataError(f"{accounts}: no such file")
-    configure_logs("error")
+    configure_logs("critical")
     settings = load_settings(config)
     total = sum(Path(name).stat().st_size for name in files if name != STANDARD_INPUT)
     shift_ms = _shift_ms(files, from_first=speed is not None and speed <= 1) if rebase else 0

@@ -28,7 +28,7 @@ def topics(
     json: Annotated[bool, Parameter(negative="", help="Print the result as JSON.")] = False,
 ) -> None:
     """Create the topics that are missing and check the others; nothing that exists is changed."""
-    configure_logs("error")
+    configure_logs("critical")
     settings = load_settings(config, topic_partitions=partitions, topic_replication=replication)
     if print_ is not None:
         print(_printed(print_, settings))

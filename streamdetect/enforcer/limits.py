@@ -63,6 +63,9 @@ class RateLimiter:
         key = (record.scope, record.value, limit.unit, limit.period)
         period = _period(record, now_ms)
         counter = self._counters.get(key)
+        if counter is not None and counter.since_ms == record.since_ms:
+            # A request stamped before the newest one must not open its old period again.
+            period = max(period, counter.period)
         if counter is None:
             counter = self._counters[key] = _Counter(record.since_ms, period, 0)
             if len(self._counters) > self._counters_max:
