@@ -1,7 +1,8 @@
 """The ledger: what other stages found out about the things an account shares, at most eight facts an account.
 
 A fact is (family, key) with the counts at its newest time. Of two facts about one key the later wins, so order does not
-matter. A fact counts for one day of event time. When all eight are live the weakest makes room.
+matter. A fact counts for one day of event time. When all eight are live the weakest makes room; then, and only then,
+what is kept can depend on the order in which facts came.
 """
 
 import numpy as np
@@ -25,6 +26,18 @@ def _stronger(young: int, trusted: int, other_young: int, other_trusted: int) ->
 
 
 @njit(cache=True, nogil=True)
+def _outranks(fact: Record, other: Record) -> bool:
+    """Whether a fact ranks above another: the louder one, of equals the lower key; no two facts rank alike."""
+    young, trusted = np.int64(fact.young), np.int64(fact.trusted)
+    other_young, other_trusted = np.int64(other.young), np.int64(other.trusted)
+    if _stronger(young, trusted, other_young, other_trusted):
+        return True
+    if _stronger(other_young, other_trusted, young, trusted):
+        return False
+    return bool(fact.key < other.key or (fact.key == other.key and fact.family < other.family))
+
+
+@njit(cache=True, nogil=True)
 def read_ledger(facts: Facts, now: int, features: NDArray[np.int64]) -> None:
     """Write young, trusted and all members of each family's strongest live key; the rest stays 0."""
     best = np.full(FAMILIES, -1, np.int64)
@@ -33,15 +46,7 @@ def read_ledger(facts: Facts, now: int, features: NDArray[np.int64]) -> None:
         if fact.at == 0 or fact.at <= now - FACT_MS:
             continue
         claimed = np.int64(fact.family)
-        if best[claimed] < 0:
-            best[claimed] = slot
-            continue
-        other = facts[best[claimed]]
-        young, trusted = np.int64(fact.young), np.int64(fact.trusted)
-        other_young, other_trusted = np.int64(other.young), np.int64(other.trusted)
-        louder = _stronger(young, trusted, other_young, other_trusted)
-        softer = _stronger(other_young, other_trusted, young, trusted)
-        if louder or (not softer and fact.key < other.key):
+        if best[claimed] < 0 or _outranks(fact, facts[best[claimed]]):
             best[claimed] = slot
     for family in range(FAMILIES):
         if best[family] >= 0:
@@ -53,42 +58,47 @@ def read_ledger(facts: Facts, now: int, features: NDArray[np.int64]) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _slot_for(facts: Facts, family: int, key: np.uint64, now: int, young: int, trusted: int) -> int:
-    """The slot a fact belongs in: its own, a free or expired one, the weakest; -1 if it is itself the weakest."""
+def _slot_for(facts: Facts, newest: int, row: Record) -> int:
+    """The slot a fact belongs in: its own, a free or expired one, the weakest; -1 if it is itself the weakest.
+
+    Expired is what the account, whose newest event is at ``newest``, can never read again. By the time of the incoming
+    fact the order of two facts would show.
+    """
     free, weakest = -1, -1
     for slot in range(FACTS_PER_ACCOUNT):
         fact = facts[slot]
-        if fact.at != 0 and fact.family == family and fact.key == key:
+        if fact.at != 0 and fact.family == row.family and fact.key == row.key:
             return slot
-        if fact.at == 0 or fact.at <= now - FACT_MS:
+        if fact.at == 0 or fact.at <= newest - FACT_MS:
             free = slot if free < 0 else free
-        elif weakest < 0 or _stronger(
-            np.int64(facts[weakest].young),
-            np.int64(facts[weakest].trusted),
-            np.int64(fact.young),
-            np.int64(fact.trusted),
-        ):
+        elif weakest < 0 or _outranks(facts[weakest], fact):
             weakest = slot
     if free >= 0:
         return free
-    louder = _stronger(young, trusted, np.int64(facts[weakest].young), np.int64(facts[weakest].trusted))
-    return weakest if louder else -1
+    return weakest if _outranks(row, facts[weakest]) else -1
 
 
 @njit(cache=True, nogil=True)
-def _note(facts: Facts, now: int, row: Record, ignored: NDArray[np.int64]) -> None:
-    slot = _slot_for(facts, np.int64(row.family), row.key, now, np.int64(row.young), np.int64(row.trusted))
+def _is_later(row: Record, fact: Record) -> bool:
+    """Of two facts about one key; at one time members are only added, and one that turns trusted weighs most."""
+    if row.at != fact.at:
+        return bool(row.at > fact.at)
+    if row.trusted != fact.trusted:
+        return bool(row.trusted > fact.trusted)
+    if row.young != fact.young:
+        return bool(row.young > fact.young)
+    return bool(row.members > fact.members)
+
+
+@njit(cache=True, nogil=True)
+def _note(facts: Facts, newest: int, row: Record, ignored: NDArray[np.int64]) -> None:
+    slot = _slot_for(facts, newest, row)
     if slot < 0:
         ignored[0] += 1
         return
     fact = facts[slot]
-    if fact.at != 0 and fact.family == row.family and fact.key == row.key:
-        newer = row.at > fact.at or (
-            row.at == fact.at
-            and (row.trusted > fact.trusted or (row.trusted == fact.trusted and row.young > fact.young))
-        )
-        if not newer:
-            return
+    if fact.at != 0 and fact.family == row.family and fact.key == row.key and not _is_later(row, fact):
+        return
     fact.key, fact.at, fact.event = row.key, row.at, row.event
     fact.young, fact.trusted, fact.members, fact.family = row.young, row.trusted, row.members, row.family
 
@@ -121,7 +131,7 @@ def apply_evidence(
             ledger_count += 1
         facts = ledgers[account.ledger]
         now = max(account.newest, incoming[index].at)
-        _note(facts, now, incoming[index], ignored)
+        _note(facts, account.newest, incoming[index], ignored)
         fill_features(account, now, tier_of(account, now, tiers_ms), features[index])
         read_ledger(facts, now, features[index])
     return ledger_count

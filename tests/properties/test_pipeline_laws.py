@@ -1,0 +1,273 @@
+"""Both nodes are functions of their ordered input, and signals forget which of two inputs came first."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pipeline_reference import (
+    ASK,
+    DAY_MS,
+    START,
+    account_signals,
+    accounts_digest,
+    columns_of,
+    cut,
+    decided,
+    event,
+    facts_from,
+    key_signals,
+    keys_digest,
+    links_from,
+    low_policy,
+    standings_digest,
+)
+
+from streamdetect.pipeline.accounts.records import account_hash
+from streamdetect.pipeline.accounts.sharing import KeyType
+from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
+
+compiled = settings(deadline=None, max_examples=120)
+cuts = st.lists(st.integers(0, 100), max_size=6)
+ACCOUNTS = ["ann", "bob", "cid", "dan"]
+offsets = st.one_of(
+    st.integers(0, 30_000), st.integers(0, 30_000), st.integers(0, 7_200_000), st.integers(0, 3 * DAY_MS)
+)
+
+events = st.lists(
+    st.builds(
+        lambda number, account, offset, fields: event(number, account, START + offset, **fields),
+        st.one_of(st.integers(0, 60), st.just("-" + "x" * 60)),
+        st.sampled_from(["ann", "ann", "ann", *ACCOUNTS]),
+        offsets,
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "kind": st.sampled_from(["request", "completion"]),
+                "outcome": st.sampled_from(["served", "served", "blocked"]),
+                "client_ip": st.sampled_from(["10.0.1.1", "10.0.2.1", "10.0.3.1", "2001:db8::1", "2001:db8:0:1::1"]),
+                "account_created_at": st.sampled_from([START, START - 8 * DAY_MS, START - 100 * DAY_MS]),
+                "account_tier": st.sampled_from(["paid", "verified"]),
+                "org_id": st.sampled_from(["org-a", "org-b"]),
+                "api_key_id": st.just("key"),
+                "payment_id": st.just("card"),
+                "prompt": st.sampled_from([ASK, ASK + " one", ASK + " two hundred and twelve"]),
+                "system_prompt": st.just("you are " + ASK),
+                "input_tokens": st.integers(0, 1000),
+            },
+        ),
+    ),
+    min_size=1,
+    max_size=40,
+)
+facts = st.lists(
+    st.tuples(
+        st.sampled_from([*ACCOUNTS, "nobody"]),
+        st.integers(0, 5),  # family
+        st.integers(1, 2),  # key; at most twelve facts an account ...
+        st.sampled_from([START + n * 3_600_000 for n in (1, 2, 30, 40)]),
+        st.integers(1, 9),  # event
+        st.integers(0, 6),  # young
+        st.sampled_from([0, 0, 1]),  # trusted
+        st.integers(0, 9),  # members
+    ),
+    max_size=30,
+)
+few_facts = facts.map(lambda rows: [row for row in rows if row[1] < 4])  # ... and these at most eight: no room is short
+rows = st.lists(
+    st.builds(
+        lambda offset, account, event, kind, key_type, key: (
+            START + offset,
+            account,
+            50 + account // 3 if kind == 2 else account,  # three trusted accounts are one organisation
+            event,
+            kind,
+            key_type,
+            key,
+            f"name-{key}".encode() if key_type in (KeyType.ORG, KeyType.API_KEY) else b"",
+        ),
+        offsets,
+        st.integers(1, 9),
+        st.integers(1, 2**40),
+        st.sampled_from([0, 1, 1, 1, 2]),
+        st.sampled_from([1, 1, 5, 6, *(int(key_type) for key_type in KeyType)]),
+        st.just(1) | st.integers(1, 2),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+def accounts_node(stream, policy=None):
+    node = AccountsNode(policy or low_policy(), "live", 1)
+    return node, node.events(columns_of(stream))
+
+
+def take_facts(node, told):
+    hashes = np.array([account_hash(name) for name, *_ in told], np.uint64)
+    return node.evidence(hashes, facts_from([fact for _, *fact in told]))
+
+
+@compiled
+@given(stream=events, places=cuts)
+def test_accounts_do_not_see_how_their_events_were_cut(stream, places):
+    def run(pieces):
+        node, decisions = AccountsNode(low_policy(), "live", 1), []
+        for piece in pieces:
+            decisions += decided(node.events(columns_of(piece)).decisions)
+        return decisions, accounts_digest(node.state), standings_digest(node.standings)
+
+    singly = run([[one] for one in stream])
+
+    assert run([stream]) == singly
+    assert run(cut(stream, places)) == singly
+
+
+@compiled
+@given(stream=events, told=facts, places=cuts)
+def test_accounts_do_not_see_how_evidence_was_cut(stream, told, places):
+    def run(pieces):
+        node, _ = accounts_node(stream)
+        decisions = [one for piece in pieces for one in decided(take_facts(node, piece).decisions)]
+        return decisions, accounts_digest(node.state), standings_digest(node.standings)
+
+    singly = run([[one] for one in told])
+
+    assert run([told]) == singly
+    assert run(cut(told, places)) == singly
+
+
+@compiled
+@given(stream=rows, places=cuts, cap=st.sampled_from([0, 1, 50_000]))
+def test_associations_do_not_see_how_rows_were_cut(stream, places, cap):
+    def run(pieces):
+        policy = low_policy(rate_limit_per_hour=cap, verify_per_hour=cap)
+        node, decisions, findings = AssociationsNode(policy, "live"), [], []
+        for piece in pieces:
+            output = node.links(links_from(piece))
+            decisions += decided(output.decisions)
+            names = [name for name in output.findings.dtype.names if name != "source_row"]
+            findings += [tuple(finding[name].tolist() for name in names) for finding in output.findings]
+        return decisions, findings, keys_digest(node.state), standings_digest(node.standings)
+
+    singly = run([[one] for one in stream])
+
+    assert run([stream]) == singly
+    assert run(cut(stream, places)) == singly
+
+
+def swapped(sequence, place):
+    place %= len(sequence) - 1
+    return [*sequence[:place], sequence[place + 1], sequence[place], *sequence[place + 2 :]]
+
+
+def unlike(stream):
+    """One event of each (account, id, kind): of two different ones under one name the first counts, by definition."""
+    return list({(e["account_id"], e["event_id"], e.get("kind", "request")): e for e in stream}.values())
+
+
+@compiled
+@given(stream=events.map(unlike).filter(lambda s: len(s) > 1), place=st.integers(0, 100))
+def test_two_events_may_come_in_either_order(stream, place):
+    stream = [{**one, "account_created_at": START} for one in stream]
+    for one in stream:
+        one.pop("account_tier", None)  # learned from counted events only, so a late one must not tell it
+
+    one, _ = accounts_node(stream)
+    other, _ = accounts_node(swapped(stream, place))
+
+    assert account_signals(one.state) == account_signals(other.state)
+
+
+@compiled
+@given(stream=events, told=few_facts.filter(lambda s: len(s) > 1), place=st.integers(0, 100))
+def test_two_facts_may_come_in_either_order(stream, told, place):
+    one, _ = accounts_node(stream)
+    other, _ = accounts_node(stream)
+
+    take_facts(one, told)
+    take_facts(other, swapped(told, place))
+
+    assert account_signals(one.state) == account_signals(other.state)
+
+
+@compiled
+@given(
+    weights=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), min_size=9, max_size=12),
+    place=st.integers(0, 100),
+)
+def test_a_full_ledger_keeps_the_strongest_facts_in_any_order(weights, place):
+    told = [("ann", n % 6, n + 1, START, 1, young, trusted, young) for n, (young, trusted) in enumerate(weights)]
+
+    def run(told):
+        node, _ = accounts_node([event(1, "ann", START)])
+        take_facts(node, told)
+        return account_signals(node.state)
+
+    assert run(told) == run(swapped(told, place))
+
+
+@compiled
+@given(stream=rows.filter(lambda s: len(s) > 1), place=st.integers(0, 100))
+def test_two_rows_may_come_in_either_order(stream, place):
+    one, other = (AssociationsNode(low_policy(), "live") for _ in range(2))
+
+    one.links(links_from(stream))
+    other.links(links_from(swapped(stream, place)))
+
+    assert key_signals(one.state) == key_signals(other.state)
+
+
+@compiled
+@given(stream=events, told=facts)
+def test_quiet_fields_save_work_and_change_no_decision(stream, told):
+    def run(*, forget):
+        node, decisions = AccountsNode(low_policy(), "live", 1), []
+        for one in stream:
+            decisions += decided(node.events(columns_of([one])).decisions)
+            if forget:
+                node.state.table.rows["quiet_level"] = 0
+        for one in told:
+            if forget:
+                node.state.table.rows["quiet_level"][node.state.table.rows["quiet_level"] > 0] = 1
+                node.state.table.rows["quiet_until"] = 0
+            decisions += decided(take_facts(node, [one]).decisions)
+        return decisions
+
+    assert run(forget=True) == run(forget=False)
+
+
+@compiled
+@given(stream=rows)
+def test_quiet_fields_of_keys_change_no_decision(stream):
+    def run(*, forget):
+        node, decisions = AssociationsNode(low_policy(), "live"), []
+        for one in stream:
+            decisions += decided(node.links(links_from([one])).decisions)
+            if forget:
+                node.state.table.rows["quiet_until"] = 0
+        return decisions
+
+    assert run(forget=True) == run(forget=False)
+
+
+@compiled
+@given(stream=events, told=facts)
+def test_revisions_of_a_subject_only_grow(stream, told):
+    node, output = accounts_node(stream)
+    newest = {}
+    for decision in [*output.decisions, *take_facts(node, told).decisions]:
+        assert decision.revision > newest.get(decision.subject, 0)
+        newest[decision.subject] = decision.revision
+
+
+def test_these_streams_do_decide():
+    stream = [event(n, "ann", START + n, client_ip=f"10.0.{n}.1", account_created_at=START) for n in range(6)]
+    node, output = accounts_node(stream)
+    told = take_facts(node, [("ann", 4, 1, START + 9, 1, 6, 0, 6), ("ann", 4, 1, START + 10, 2, 6, 1, 7)])
+    lone = links_from([(START + n, n, n, n, 1, KeyType.SUBNET_24, 7, b"") for n in range(1, 5)])
+    shared = AssociationsNode(low_policy(), "live").links(lone)
+
+    # The limit and the shadowed verification first; the template's verification; a trusted user lifts it.
+    assert [(d.action, d.simulated) for d in output.decisions] == [("verify", True), ("rate_limit", False)]
+    assert [(d.action, d.status) for d in told.decisions] == [("verify", "issued"), ("release", "released")]
+    assert [d.subject.value for d in shared.decisions] == ["0.0.7.0/24"]
+    assert set(shared.findings["account"].tolist()) == {1, 2, 3, 4}
