@@ -88,7 +88,10 @@ class Unpacked:
 
 
 def unpack(schema: Schema, data: bytes) -> Unpacked:
-    """Decode a packed record without copying its columns.
+    """Decode a packed record.
+
+    Columns are copied out, so that each is aligned and writable whatever the lengths before it: compiled code would
+    otherwise be compiled anew, for seconds, for every combination of aligned and misaligned columns that comes along.
 
     Raises ``ImageError`` for another magic, version or kind, and for a record cut short.
     """
@@ -108,6 +111,6 @@ def unpack(schema: Schema, data: bytes) -> Unpacked:
             size = np.dtype(dtype).itemsize * count
             if position + size > len(data):
                 raise ImageError(f"a {schema.name} record is cut short in column {name}")
-            columns[name] = np.frombuffer(data, dtype, count, position)
+            columns[name] = np.frombuffer(data, dtype, count, position).copy()
             position += size
     return Unpacked(partition, outer_count, inner_count, columns, data[position:])
