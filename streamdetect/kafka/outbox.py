@@ -25,6 +25,7 @@ REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 BATCH_BYTES: Final = 512 * 1024
 LINGER_MS: Final = 5
 REQUEST_TIMEOUT_MS: Final = 30_000
+CLOSE_BROKEN_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +228,19 @@ class Outbox:
 
 
 async def _close(producer: AIOKafkaProducer, *, broken: bool) -> None:
-    """Stop the client. A broken one would flush for ever, since it never gives an idempotent batch up."""
+    """Stop the client, delivering what waits; of a broken one what waits is given up.
+
+    The client never gives an idempotent batch up: its own ``stop`` would wait for ever, and its sender could deliver
+    long after we said it did not. So the sender is ended first, for which there is no public way.
+    """
     with contextlib.suppress(KafkaError, OSError, TimeoutError):
-        async with asyncio.timeout(1.0 if broken else REQUEST_TIMEOUT_MS / 1000):
-            await producer.stop()
+        async with asyncio.timeout(CLOSE_BROKEN_S if broken else REQUEST_TIMEOUT_MS / 1000):
+            if broken:
+                producer._closed = True  # noqa: SLF001  # as its own stop() does
+                await producer._sender.close()  # noqa: SLF001  # as said above
+            else:
+                await producer.stop()
+    await producer.client.close()
 
 
 def _refused(topic: str, error: BaseException) -> UnreachableError:
