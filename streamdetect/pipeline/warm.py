@@ -1,11 +1,19 @@
-"""Call every compiled kernel once, before a process takes traffic, so that nothing compiles under load.
+"""Call every compiled kernel of the live detector once, before a process takes traffic: nothing compiles under load.
 
-The first call on a machine compiles (tens of seconds) and leaves a cache; later ones load it (about a second).
+The first call on a machine compiles (tens of seconds) and leaves a cache; later ones load it (about a second). What
+only a full or crowded detector reaches (growth, eviction, sweeps) is reached here by tiny bounds. Replay adds variants
+of its own, for its texts lie in writable memory, and compiles them on first use: nobody waits for its decisions.
 """
 
+import numpy as np
 import orjson
 
 from streamdetect.kernels.chunk import chunk_of
+from streamdetect.kernels.hashing import hash_spans
+from streamdetect.kernels.murmur2 import key_partitions
+from streamdetect.kernels.seen import SeenHashes
+from streamdetect.messages.account import AccountRecord
+from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
@@ -13,19 +21,37 @@ from streamdetect.pipeline.associations.absorb import pack_findings, unpack_link
 from streamdetect.pipeline.decisions.policy import default_policy
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 
+_ACCOUNTS = 40  # enough young ones behind one template to make it suspect under the shipped policy
+_FIRST_MS = 1_700_000_000_000
+
 
 def warm() -> None:
-    """Send a few synthetic events, a suspect template among them, through both nodes."""
+    """Send synthetic events, a suspect template among them, through both nodes, then make both run out of room."""
     policy = default_policy()
     accounts, associations = AccountsNode(policy, "shadow", 1), AssociationsNode(policy, "shadow")
+    accounts.records([("account-0", AccountRecord(account_id="account-0", created_at=_FIRST_MS))])
+    columns = _events()
+    output = accounts.events(columns)
+    assert output.shared is not None
+    assert output.observed is not None
+    for record in pack_shared(output.shared, columns, output.observed, columns.record, 0).values():
+        links, _ = unpack_links(associations.state, record, 1)
+        for found in pack_findings(associations.links(links).findings, 0, 0).values():
+            about, facts, *_ = facts_of(found)
+            accounts.evidence(about, facts)
+    _run_out_of_room(accounts, associations)
+
+
+def _events() -> RequestColumns:
     text = " ".join(f"word{number}" for number in range(40))
+    names = [f"account-{number}".encode() for number in range(_ACCOUNTS)]
     events = [
         orjson.dumps(
             {
                 "event_id": f"event-{number}",
-                "occurred_at": 1_700_000_000_000 + number * 1000,
-                "account_id": f"account-{number}",
-                "account_created_at": 1_699_900_000_000,
+                "occurred_at": _FIRST_MS + number * 1000,
+                "account_id": names[number].decode(),
+                "account_created_at": _FIRST_MS - 100_000_000,
                 "client_ip": "2001:db8::1" if number % 2 else "192.0.2.1",
                 "org_id": "org",
                 "api_key_id": "key",
@@ -36,15 +62,20 @@ def warm() -> None:
                 "output_tokens": 5,
             }
         )
-        for number in range(40)
+        for number in range(_ACCOUNTS)
     ]
-    columns, _ = decode_requests(chunk_of("warm", 0, events))
-    Watermark(1).judge(columns.occurred_at, columns.occurred_at.astype("u8"))
-    output = accounts.events(columns)
-    assert output.shared is not None
-    assert output.observed is not None
-    for record in pack_shared(output.shared, columns, output.observed, columns.record, 0).values():
-        links, _ = unpack_links(associations.state, record, 1)
-        for found in pack_findings(associations.links(links).findings, 0, 0).values():
-            about, facts, *_ = facts_of(found)
-            accounts.evidence(about, facts)
+    chunk = chunk_of("warm", 0, events, keys=names)
+    key_partitions(np.frombuffer(chunk.buffer, np.uint8), chunk.keys.start, chunk.keys.end, 1)
+    columns, _ = decode_requests(chunk)
+    ids = columns.account_id
+    Watermark(1).judge(columns.occurred_at, hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0)))
+    return columns
+
+
+def _run_out_of_room(accounts: AccountsNode, associations: AssociationsNode) -> None:
+    """Grow every table, rotate what is remembered of repeats, and forget the silent."""
+    seen = SeenHashes(generation=4096)
+    seen.reserve(4096)
+    accounts.state.accounts_max = associations.state.keys_max = associations.state.singles_max = _ACCOUNTS
+    accounts.state.reserve(2 * len(accounts.state.table.rows))
+    associations.state.reserve(2 * len(associations.state.table.rows))
