@@ -71,7 +71,7 @@ class Pace:
 
 
 def produce(
-    *files: str,
+    *files: Annotated[str, Parameter(allow_leading_hyphen=True, help="Files of events, or -.")],
     rate: Annotated[float | None, Parameter(help="Events per second.")] = None,
     speed: Annotated[float | None, Parameter(help="Times life: 1 keeps the pace of the recording.")] = None,
     rebase: Annotated[bool, Parameter(negative="", help="Shift all times to now.")] = False,

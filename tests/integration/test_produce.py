@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -161,3 +163,13 @@ def test_an_absent_broker_ends_with_4(tmp_path, monkeypatch):
     monkeypatch.setenv("STREAMDETECT_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     with pytest.raises(UnreachableError):
         produce(write(tmp_path / "f.jsonl", [b"{}"]))
+
+
+def test_standard_input_is_a_file_and_misspelt_options_are_not(settings):
+    line = json.dumps(event(1)).encode()
+    command = [sys.executable, "-m", "streamdetect", "produce", "-", "--json"]
+    done = subprocess.run(command, input=line, capture_output=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["events"] == 1
+    assert [record.value for record in everything_on(settings, settings.request_topics[0])] == [line]
+    wrong = subprocess.run([*command, "--sped=3"], input=line, capture_output=True, timeout=60, check=False)
+    assert wrong.returncode in (2, 3)
