@@ -20,7 +20,7 @@ from streamdetect.replay.sources import read_chunks, size_of
 
 
 def replay(
-    *inputs: str,
+    *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
     output: Path,
     policy: Path | None = None,
     accounts: Path | None = None,

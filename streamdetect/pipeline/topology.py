@@ -124,15 +124,26 @@ class AccountsNode:
         counters = _count(columns, observed)
         counters.link_rows = len(shared)
         live = np.flatnonzero(observed.row >= 0)
-        decisions = self._decide(observed.row[live], observed.features[live], observed.event[live], None)
-        return AccountsOutput(decisions, counters, np.unique(observed.row[live]), observed, shared)
+        rows, table = observed.row[live], self.state.table.rows
+        hits = self._judge.hits(
+            observed.features[live], observed.newest_at[live], table["quiet_level"][rows], table["quiet_until"][rows]
+        )
+        decisions: list[Decision] = []
+        for hit in hits:
+            index = int(live[hit.index])
+            newest = _event_of(columns, index)
+            decisions += self._decide(
+                hit, int(observed.row[index]), observed.features[index], at=int(observed.newest_at[index]),
+                trigger=int(observed.event[index]), newest=newest,
+            )  # fmt: skip
+        return AccountsOutput(decisions, counters, np.unique(rows), observed, shared)
 
     def evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         """Take in ``FACT[n]`` about ``accounts`` (``uint64[n]``) in order, and judge after each."""
         touched, features, ignored = take_evidence(self.state, accounts, facts, self._tiers_ms, WIDTH)
         known = np.flatnonzero(touched >= 0)
         counters = Counters(facts=len(accounts), facts_of_strangers=len(accounts) - len(known), facts_ignored=ignored)
-        decisions = self._decide(touched[known], features[known], facts["event"][known], facts[known])
+        decisions = self._judge_facts(touched[known], features[known], facts[known])
         return AccountsOutput(decisions, counters, np.unique(touched[known]))
 
     def records(self, records: Sequence[tuple[str, AccountRecord | None]]) -> AccountsOutput:
@@ -140,58 +151,63 @@ class AccountsNode:
         dirty = learn_records(self.state, records)
         return AccountsOutput([], Counters(), dirty)
 
-    def _decide(
-        self,
-        rows: NDArray[np.int64],
-        features: NDArray[np.int64],
-        triggers: NDArray[np.uint64],
-        facts: NDArray[np.void] | None,
+    def _judge_facts(
+        self, rows: NDArray[np.int64], features: NDArray[np.int64], facts: NDArray[np.void]
     ) -> list[Decision]:
+        """Judge after each fact; a fact that a trusted user speaks in may also lift what is in force."""
         table = self.state.table.rows
-        newest = table["newest"][rows]
-        at = newest if facts is None else np.maximum(newest, facts["at"])
-        hits = self._judge.hits(features, at, table["quiet_level"][rows], table["quiet_until"][rows])
+        at = np.maximum(table["newest"][rows], facts["at"])
+        cleared = facts["trusted"] > 0
+        # A release makes an account hittable again within the batch, so quiet accounts that may be released are judged.
+        quiet_level = np.where(np.isin(rows, rows[cleared])[:, None], np.uint8(0), table["quiet_level"][rows])
         by_index: dict[int, list[Hit]] = {}
-        for hit in hits:
+        for hit in self._judge.hits(features, at, quiet_level, table["quiet_until"][rows]):
             by_index.setdefault(hit.index, []).append(hit)
-        watched = by_index.keys() if facts is None else by_index.keys() | self._clearable(rows, facts)
-        decisions = []
-        for index in sorted(watched):
+        decisions: list[Decision] = []
+        for index in sorted(by_index.keys() | set(np.flatnonzero(cleared).tolist())):
             row, when = int(rows[index]), int(at[index])
-            subject: SubjectKey = ("account", self.state.account_id(row))
-            unknown = features[index, TIER_COLUMN] == TrustTier.UNKNOWN
+            newest = Newest(*self.state.newest_event(row))
+            trigger = int(facts["event"][index])
             for hit in by_index.get(index, ()):
-                level_max = level_max_of(unknown, self.policy)
-                ruling = self.standings.hit(subject, hit, at=when, trigger=int(triggers[index]), level_max=level_max)
-                decisions += self._worded(row, ruling, features[index])
-            if facts is not None and facts["trusted"][index] > 0:
-                decisions += self._release(row, subject, features[index], when)
+                decisions += self._decide(hit, row, features[index], at=when, trigger=trigger, newest=newest)
+            if cleared[index]:
+                decisions += self._release(row, features[index], when, newest)
         return decisions
 
-    def _clearable(self, rows: NDArray[np.int64], facts: NDArray[np.void]) -> set[int]:
-        """Facts that a trusted user spoke for, about accounts that something is in force against."""
-        treated = (self.state.table.rows["quiet_level"][rows] > 0).any(axis=1)
-        return set(np.flatnonzero((facts["trusted"] > 0) & treated).tolist())
+    def _decide(
+        self, hit: Hit, row: int, features: NDArray[np.int64], *, at: int, trigger: int, newest: Newest
+    ) -> list[Decision]:
+        subject: SubjectKey = ("account", self.state.account_id(row))
+        level_max = level_max_of(features[TIER_COLUMN] == TrustTier.UNKNOWN, self.policy)
+        ruling = self.standings.hit(subject, hit, at=at, trigger=trigger, level_max=level_max)
+        return self._worded(row, ruling, features, newest)
 
-    def _release(self, row: int, subject: SubjectKey, features: NDArray[np.int64], at: int) -> list[Decision]:
+    def _release(self, row: int, features: NDArray[np.int64], at: int, newest: Newest) -> list[Decision]:
         """Lift what rested on shared keys, once the rule behind it holds no longer."""
+        subject: SubjectKey = ("account", self.state.account_id(row))
         decisions: list[Decision] = []
         for track in (LIVE, SIMULATED):
             standing = self.standings.in_force(subject, track, at)
             if standing is None or not self._judge.rests_on_evidence(standing.rule_id):
                 continue
             if not self._judge.still_holds(standing.rule_id, features):
-                decisions += self._worded(row, self.standings.release(subject, track, at), None)
+                decisions += self._worded(row, self.standings.release(subject, track, at), None, newest)
         return decisions
 
-    def _worded(self, row: int, ruling: Ruling | None, features: NDArray[np.int64] | None) -> list[Decision]:
+    def _worded(
+        self, row: int, ruling: Ruling | None, features: NDArray[np.int64] | None, newest: Newest
+    ) -> list[Decision]:
         if ruling is None:
             return []
         level, until = self.standings.quiet(ruling.subject, ruling.track)
         record = self.state.table.rows[row]
         record["quiet_level"][ruling.track], record["quiet_until"][ruling.track] = level, until
-        newest = Newest(*self.state.newest_event(row))
         return [word(ruling, features, newest, self.policy, self.mode)]
+
+
+def _event_of(columns: RequestColumns, index: int) -> Newest:
+    start, end = int(columns.event_id.start[index]), int(columns.event_id.end[index])
+    return Newest(columns.identifiers[start:end].tobytes().decode(), int(columns.occurred_at[index]))
 
 
 @dataclass(frozen=True, slots=True)

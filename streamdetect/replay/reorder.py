@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.chunk import Spans
+from streamdetect.kernels.spans import copy_spans
 from streamdetect.pipeline.accept.columns import RequestColumns
 
 _NEVER = np.iinfo(np.int64).min
@@ -95,28 +95,6 @@ def _order(columns: RequestColumns, order_at: NDArray[np.int64]) -> NDArray[np.i
     return order
 
 
-@njit(cache=True, nogil=True)
-def _copy_spans(
-    source: NDArray[np.uint8],
-    start: NDArray[np.int64],
-    end: NDArray[np.int64],
-    target: NDArray[np.uint8],
-    position: int,
-    new_start: NDArray[np.int64],
-    new_end: NDArray[np.int64],
-) -> int:
-    for row in range(len(start)):
-        if start[row] < 0:
-            new_start[row] = new_end[row] = -1
-            continue
-        new_start[row] = position
-        for byte in range(start[row], end[row]):
-            target[position] = source[byte]
-            position += 1
-        new_end[row] = position
-    return position
-
-
 def _gather_spans(
     parts: list[RequestColumns], picked: list[NDArray[np.int64]], buffer: str, names: tuple[str, ...]
 ) -> tuple[NDArray[np.uint8], dict[str, Spans]]:
@@ -134,7 +112,7 @@ def _gather_spans(
             new_start, new_end = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
             old = getattr(part, name)
             source = getattr(part, buffer)
-            position = _copy_spans(source, old.start[rows], old.end[rows], target, position, new_start, new_end)
+            position = copy_spans(source, old.start[rows], old.end[rows], target, position, new_start, new_end)
             starts.append(new_start)
             ends.append(new_end)
         spans[name] = Spans(np.concatenate(starts), np.concatenate(ends))

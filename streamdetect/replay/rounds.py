@@ -12,9 +12,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.spans import joined
 from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.columns import RequestColumns
-from streamdetect.pipeline.accounts.sharing import KeyType, Shared
+from streamdetect.pipeline.accounts.sharing import Shared, name_spans
 from streamdetect.pipeline.accounts.state import FACT
 from streamdetect.pipeline.associations.absorb import FINDING, Links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
@@ -120,14 +121,8 @@ def links_of(
     shared: Shared, columns: RequestColumns, account: NDArray[np.uint64], event: NDArray[np.uint64], source: int
 ) -> Links:
     """The rows of a batch as an associations node takes them, without packing."""
-    lengths = np.zeros(len(shared), np.int64)
-    starts = np.zeros(len(shared), np.int64)
-    for key_type, spans in ((KeyType.ORG, columns.org_id), (KeyType.API_KEY, columns.api_key_id)):
-        rows = np.flatnonzero(shared.key_type == key_type)
-        starts[rows] = spans.start[shared.event[rows]]
-        lengths[rows] = spans.end[shared.event[rows]] - starts[rows]
-    named = np.flatnonzero(lengths)
-    names = b"".join(columns.identifiers[starts[row] : starts[row] + lengths[row]].tobytes() for row in named.tolist())
+    starts, lengths = name_spans(shared, columns)
+    names = joined(columns.identifiers, starts, starts + lengths).tobytes()
     return Links(
         source=np.full(len(columns), source, np.uint16),
         occurred_at=columns.occurred_at,

@@ -1,6 +1,7 @@
 """The live detector as one process: checks its topics, compiles its kernels, joins the group, runs until told to stop."""
 
 import asyncio
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -37,6 +38,11 @@ def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow
     started = time.perf_counter()
     report = asyncio.run(create_and_check(settings, create=False))
     warm()
+    # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the stock
+    # thresholds the collector costs more than the windows.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     log(__name__).info("kernels ready", seconds=round(time.perf_counter() - started, 2))
     asyncio.run(Worker(settings, policy, mode, report.partitions[settings.request_topics[0]]).run())
 

@@ -15,10 +15,11 @@ from streamdetect.kernels.text import SketchProfile, sketch
 from streamdetect.pipeline.accept.columns import Kind, Outcome, RequestColumns
 
 PROFILE = SketchProfile(name="sd-mh1")
-# Sixteen bands of four: two prompts of one template that share 70 % of their shingles meet in a band with
-# probability 1 - (1 - 0.7^4)^16 = 0.99, unrelated ones (30 %) with 0.12. The other half of the signature is for
-# comparing what met.
-BANDS, ROWS_PER_BAND = 16, 4
+# Eight bands of three. A prompt that keeps 70 % of its template's shingles has a key of the template in some band with
+# probability 1 - (1 - 0.7^3)^8 = 0.97, with 50 % 0.66; two unrelated prompts (12 % in common) meet with 0.01. Every key
+# is a row to send and a row to keep, so their number is half of the cost of content; the other values of the signature
+# are for comparing what met.
+BANDS, ROWS_PER_BAND = 8, 3
 _REMEMBERED_MAX = 65_536
 
 

@@ -38,8 +38,8 @@ class Observed:
     """What a batch did, one entry an event: its fate, its account row (-1 if refused, repeated or late), trust tier.
 
     ``features`` is ``int64[n, WIDTH]``, the account right after the event; ``first_sight`` has a bit for the prompt and
-    one for the system prompt. ``account`` and ``event`` are the 64-bit hashes that stand for them between stages.
-    ``first_new_row`` and ``new_rows`` tell which rows the batch created.
+    one for the system prompt; ``newest_at`` is the account's newest event time by then (ms). ``account`` and ``event``
+    are the 64-bit hashes that stand for them between stages. ``first_new_row`` and ``new_rows`` tell which rows the batch created.
     """
 
     account: NDArray[np.uint64]
@@ -49,6 +49,7 @@ class Observed:
     tier: NDArray[np.uint8]
     features: NDArray[np.int64]
     first_sight: NDArray[np.uint8]
+    newest_at: NDArray[np.int64]
     first_new_row: int
     new_rows: int
 
@@ -117,6 +118,7 @@ def observe_events(
     tier_of_event: NDArray[np.uint8],
     features: NDArray[np.int64],
     first_sight: NDArray[np.uint8],
+    newest_at: NDArray[np.int64],
 ) -> tuple[int, int]:
     """The loop behind ``observe``; returns the numbers of rows and of subnet entries then in use."""
     for index in range(len(occurred)):
@@ -146,6 +148,7 @@ def observe_events(
             row_of[index] = -1
             continue
         newest = np.int64(account.newest)
+        newest_at[index] = newest
         if now == newest:
             _remember_event(account, identifiers, event_start[index], event_end[index])
         _learn(account, now, created[index], np.int64(tier_told[index]))
@@ -218,6 +221,7 @@ def observe(
     event = event_hashes(account, named, columns.kind)
     fate, tier, first_sight = np.zeros(count, np.uint8), np.zeros(count, np.uint8), np.zeros(count, np.uint8)
     row, features = np.full(count, -1, np.int64), np.zeros((count, WIDTH), np.int64)
+    newest_at = np.zeros(count, np.int64)
     before = state.table.count
     rows, subnets = observe_events(
         state.table.slots, state.table.rows, before,
@@ -229,13 +233,15 @@ def observe(
         account_subnets(columns.address_family, columns.address_high, columns.address_low),
         prompt_digest, system_digest,
         columns.identifiers, columns.event_id.start, columns.event_id.end,
-        fate, row, tier, features, first_sight,
+        fate, row, tier, features, first_sight, newest_at,
     )  # fmt: skip
     state.table.count, state.subnets.count = int(rows), int(subnets)
     _name(state, columns, row, before)
     if count:
         state.newest = max(state.newest, int(columns.occurred_at.max()))
-    return Observed(account, event, fate, row, tier, features, first_sight, before, state.table.count - before)
+    return Observed(
+        account, event, fate, row, tier, features, first_sight, newest_at, before, state.table.count - before
+    )
 
 
 def _name(state: AccountsState, columns: RequestColumns, row: NDArray[np.int64], before: int) -> None:
@@ -244,8 +250,7 @@ def _name(state: AccountsState, columns: RequestColumns, row: NDArray[np.int64],
     new = np.flatnonzero(row >= before)
     if len(new):
         firsts = new[np.unique(row[new], return_index=True)[1]]
-        starts, ends = columns.account_id.start[firsts], columns.account_id.end[firsts]
-        state.name_new_rows(before, [identifiers[s:e].tobytes() for s, e in zip(starts, ends, strict=True)])
+        state.name_new_rows(before, identifiers, columns.account_id.start[firsts], columns.account_id.end[firsts])
     long = np.flatnonzero((columns.event_id.end - columns.event_id.start > EVENT_ID_BYTES) & (row >= 0))
     for index in long:
         if columns.occurred_at[index] == state.table.rows[row[index]]["newest"]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from streamdetect.kernels.hashing import combine64, fmix64, hash_spans
 from streamdetect.kernels.members import TRUSTED, UNKNOWN, YOUNG
 from streamdetect.kernels.packed import LINKS, pack
+from streamdetect.kernels.spans import joined
 from streamdetect.pipeline.accept.columns import Kind, RequestColumns
 from streamdetect.pipeline.accounts.observe import COUNTED, PROMPT_FIRST, SYSTEM_FIRST, Observed
 from streamdetect.pipeline.accounts.tiers import TrustTier
@@ -181,6 +182,41 @@ def share(
     return Shared(event[:count], key_type[:count], key[:count], owner[:count], member, member_kind)
 
 
+@njit(cache=True, nogil=True)
+def _split(
+    owner: NDArray[np.int64], event: NDArray[np.int64], partitions: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint32], NDArray[np.int64]]:
+    """Group rows by owner, keeping their order.
+
+    Returns the rows in grouped order, where each owner's rows begin (one more than owners), each owner's events in
+    turn, every row's index among its owner's events, and where each owner's events begin.
+    """
+    row_starts, event_starts = np.zeros(partitions + 1, np.int64), np.zeros(partitions + 1, np.int64)
+    last_event = np.full(partitions, -1, np.int64)
+    for row in range(len(owner)):
+        row_starts[owner[row] + 1] += 1
+        if last_event[owner[row]] != event[row]:
+            last_event[owner[row]] = event[row]
+            event_starts[owner[row] + 1] += 1
+    for partition in range(partitions):
+        row_starts[partition + 1] += row_starts[partition]
+        event_starts[partition + 1] += event_starts[partition]
+    rows, index = np.empty(len(owner), np.int64), np.empty(len(owner), np.uint32)
+    events = np.empty(event_starts[partitions], np.int64)
+    next_row, next_event = row_starts[:-1].copy(), event_starts[:-1].copy()
+    last_event[:] = -1
+    for row in range(len(owner)):
+        at = owner[row]
+        if last_event[at] != event[row]:
+            last_event[at] = event[row]
+            events[next_event[at]] = event[row]
+            next_event[at] += 1
+        rows[next_row[at]] = row
+        index[next_row[at]] = np.uint32(next_event[at] - 1 - event_starts[at])
+        next_row[at] += 1
+    return rows, row_starts, events, index, event_starts
+
+
 def pack_shared(
     shared: Shared, columns: RequestColumns, observed: Observed, offsets: NDArray[np.int64], source_partition: int
 ) -> dict[int, bytes]:
@@ -188,42 +224,45 @@ def pack_shared(
 
     ``offsets`` is each event's offset in its source partition: the receiver skips what it has seen by it.
     """
+    partitions = int(shared.owner.max(initial=-1)) + 1
+    rows, row_starts, events, outer_index, event_starts = _split(shared.owner, shared.event, partitions)
+    starts, lengths = name_spans(shared, columns)
+    starts, lengths = starts[rows], lengths[rows]
+    outer: dict[str, NDArray[np.generic]] = {
+        "source_offset": offsets[events],
+        "occurred_at": columns.occurred_at[events],
+        "account": observed.account[events],
+        "member": shared.member[events],
+        "event": observed.event[events],
+        "member_kind": shared.member_kind[events],
+    }
+    inner: dict[str, NDArray[np.generic]] = {
+        "outer_index": outer_index,
+        "key_type": shared.key_type[rows],
+        "key": shared.key[rows],
+        "name_length": lengths.astype(np.uint16),
+    }
     records: dict[int, bytes] = {}
-    for partition in np.unique(shared.owner).tolist():
-        rows = np.flatnonzero(shared.owner == partition)
-        events, outer_index = np.unique(shared.event[rows], return_inverse=True)
-        names, lengths = _names(columns, shared.event[rows], shared.key_type[rows])
-        outer: dict[str, NDArray[np.generic]] = {
-            "source_offset": offsets[events],
-            "occurred_at": columns.occurred_at[events],
-            "account": observed.account[events],
-            "member": shared.member[events],
-            "event": observed.event[events],
-            "member_kind": shared.member_kind[events],
-        }
-        inner: dict[str, NDArray[np.generic]] = {
-            "outer_index": outer_index,
-            "key_type": shared.key_type[rows],
-            "key": shared.key[rows],
-            "name_length": lengths,
-        }
-        records[partition] = pack(LINKS, source_partition, {**outer, **inner}, names)
+    for partition in range(partitions):
+        of_rows = slice(int(row_starts[partition]), int(row_starts[partition + 1]))
+        of_events = slice(int(event_starts[partition]), int(event_starts[partition + 1]))
+        if of_rows.start == of_rows.stop:
+            continue
+        names = joined(columns.identifiers, starts[of_rows], starts[of_rows] + lengths[of_rows]).tobytes()
+        chosen = {name: column[of_events] for name, column in outer.items()}
+        chosen |= {name: column[of_rows] for name, column in inner.items()}
+        records[partition] = pack(LINKS, source_partition, chosen, names)
     return records
 
 
-def _names(
-    columns: RequestColumns, events: NDArray[np.int64], key_types: NDArray[np.uint8]
-) -> tuple[bytes, NDArray[np.uint16]]:
-    """The ids of organisations and API keys, which become subjects and must be named; other keys name themselves."""
-    lengths = np.zeros(len(events), np.uint16)
-    named = []
+def name_spans(shared: Shared, columns: RequestColumns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Start and length in ``columns.identifiers`` of each row's name.
+
+    Organisations and API keys become subjects and must be named; the other keys name themselves (length 0).
+    """
+    starts, lengths = np.zeros(len(shared), np.int64), np.zeros(len(shared), np.int64)
     for key_type, spans in ((KeyType.ORG, columns.org_id), (KeyType.API_KEY, columns.api_key_id)):
-        rows = np.flatnonzero(key_types == key_type)
-        lengths[rows] = spans.end[events[rows]] - spans.start[events[rows]]
-        named.append(rows)
-    parts = []
-    for row in np.sort(np.concatenate(named)).tolist():
-        spans = columns.org_id if key_types[row] == KeyType.ORG else columns.api_key_id
-        start, end = int(spans.start[events[row]]), int(spans.end[events[row]])
-        parts.append(columns.identifiers[start:end].tobytes())
-    return b"".join(parts), lengths
+        rows = np.flatnonzero(shared.key_type == key_type)
+        starts[rows] = spans.start[shared.event[rows]]
+        lengths[rows] = spans.end[shared.event[rows]] - starts[rows]
+    return starts, lengths

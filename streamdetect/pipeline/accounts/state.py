@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from streamdetect.kernels.index import KeyedRows
 from streamdetect.kernels.members import TICK_MS, Members
 from streamdetect.kernels.seen import SeenHashes
+from streamdetect.kernels.spans import joined
 from streamdetect.pipeline.accept.columns import ABSENT
 
 EVENT_ID_BYTES = 40  # a longer one lives in ``long_event_ids``
@@ -104,14 +105,14 @@ class AccountsState:
         raw = self.long_event_ids[row] if length == LONG_EVENT_ID else record["event_id"][:length].tobytes()
         return raw.decode(), int(record["newest"])
 
-    def name_new_rows(self, first: int, id_bytes: list[bytes]) -> None:
-        """Store the ids of the rows ``first ...`` that a batch created, in order of creation."""
-        position = len(self.ids)
-        for row, raw in enumerate(id_bytes, first):
-            self.table.rows[row]["id_start"] = position
-            self.table.rows[row]["id_length"] = len(raw)
-            position += len(raw)
-        self.ids += b"".join(id_bytes)
+    def name_new_rows(
+        self, first: int, source: NDArray[np.uint8], start: NDArray[np.int64], end: NDArray[np.int64]
+    ) -> None:
+        """Store the ids of the rows ``first ...`` that a batch created: spans of ``source``, in order of creation."""
+        rows = slice(first, first + len(start))
+        ends = len(self.ids) + np.cumsum(end - start)
+        self.table.rows["id_start"][rows], self.table.rows["id_length"][rows] = ends - (end - start), end - start
+        self.ids += joined(source, start, end).tobytes()
 
     @property
     def memory_bytes(self) -> int:
@@ -139,9 +140,8 @@ class AccountsState:
         ticks, starts, lengths = live["newest"] // TICK_MS, live["id_start"].copy(), live["id_length"].copy()
         owners = self.table.keep(kept)
         self._sweep_subnets(owners, ticks)
-        pieces = [bytes(self.ids[s : s + n]) for s, n in zip(starts[kept], lengths[kept], strict=True)]
-        self.ids = bytearray()
-        self.name_new_rows(0, pieces)
+        ids, self.ids = np.frombuffer(bytes(self.ids), np.uint8), bytearray()
+        self.name_new_rows(0, ids, starts[kept], starts[kept] + lengths[kept])
         self.long_event_ids = {int(owners[row]): raw for row, raw in self.long_event_ids.items() if owners[row] >= 0}
         used = self.table.live["ledger"] > ABSENT
         ledgers = self.ledgers[self.table.live["ledger"][used]]

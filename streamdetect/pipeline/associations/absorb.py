@@ -16,6 +16,7 @@ from streamdetect.kernels.index import Record, find, find_or_add
 from streamdetect.kernels.members import DAILY, HOURLY, TICK_MS, TRUSTED, UNKNOWN, YOUNG, distinct_of, touch
 from streamdetect.kernels.members import advance as advance_members
 from streamdetect.kernels.packed import EVIDENCE, LINKS, pack, unpack
+from streamdetect.kernels.spans import joined
 from streamdetect.kernels.windows import BUCKETS, BUCKETS_MS, DAY, add, advance, is_late, total
 from streamdetect.pipeline.accounts.evidence import FACT_MS
 from streamdetect.pipeline.accounts.sharing import KeyType, key_identity
@@ -210,7 +211,10 @@ def absorb_rows(
 
 @dataclass(frozen=True, slots=True)
 class Absorbed:
-    """What a batch of rows did: each row's key (-1 lone or late), its features after it, findings, late rows."""
+    """What a batch of rows did: each row's key (-1 lone or late), findings, late rows.
+
+    ``features`` holds the key after each row, for the types that can be subjects; other rows are not filled.
+    """
 
     row: NDArray[np.int64]
     features: NDArray[np.int64]
@@ -254,19 +258,20 @@ def unpack_links(state: AssociationsState, data: bytes, partitions: int) -> tupl
     mark = state.high_water.get(record.source_partition, -1)
     state.high_water[record.source_partition] = max(mark, int(offsets.max(initial=-1)))
     fresh = offsets[columns["outer_index"]] > mark
+    skipped = len(fresh) - int(np.count_nonzero(fresh))
     lengths = columns["name_length"].astype(np.int64)
     names = record.names
-    if not fresh.all():
+    if skipped:
         ends = np.cumsum(lengths)
         names = b"".join(names[ends[row] - lengths[row] : ends[row]] for row in np.flatnonzero(fresh & (lengths > 0)))
     links = Links(
         source=np.full(record.outer_count, record.source_partition % partitions, np.uint16),
         **{name: columns[name] for name in ("occurred_at", "account", "member", "event", "member_kind")},
-        **{name: columns[name][fresh] for name in ("outer_index", "key_type", "key")},
-        name_length=lengths[fresh],
+        **{name: columns[name][fresh] if skipped else columns[name] for name in ("outer_index", "key_type", "key")},
+        name_length=lengths[fresh] if skipped else lengths,
         names=names,
     )
-    return links, int(np.count_nonzero(~fresh))
+    return links, skipped
 
 
 def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Absorbed:
@@ -274,7 +279,7 @@ def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Ab
     count = len(links.key)
     state.reserve(count)
     before = state.table.count
-    row_of, features = np.full(count, -1, np.int64), np.zeros((count, SHARED_WIDTH), np.int64)
+    row_of, features = np.full(count, -1, np.int64), np.empty((count, SHARED_WIDTH), np.int64)
     late = np.zeros(1, np.int64)
     findings = np.zeros(count + 2 * thresholds.notify_members_max, FINDING)
     position = found = 0
@@ -300,13 +305,15 @@ def _name_new(state: AssociationsState, links: Links, row_of: NDArray[np.int64],
     """Keep the ids of organisations and API keys seen for the first time."""
     if not links.names or state.table.count == before:
         return
-    lengths = links.name_length
-    ends = np.cumsum(lengths)
-    for index in np.flatnonzero((row_of >= before) & (lengths > 0)).tolist():
-        key = state.table.rows[row_of[index]]
-        if key["name_length"] == 0:
-            key["name_start"], key["name_length"] = len(state.names), lengths[index]
-            state.names += links.names[ends[index] - lengths[index] : ends[index]]
+    named = np.flatnonzero((row_of >= before) & (links.name_length > 0))
+    if not len(named):
+        return
+    rows, first = np.unique(row_of[named], return_index=True)
+    ends = np.cumsum(links.name_length)[named[first]]
+    lengths = links.name_length[named[first]]
+    new_ends = len(state.names) + np.cumsum(lengths)
+    state.names += joined(np.frombuffer(links.names, np.uint8), ends - lengths, ends).tobytes()
+    state.table.rows["name_start"][rows], state.table.rows["name_length"][rows] = new_ends - lengths, lengths
 
 
 def pack_findings(findings: NDArray[np.void], source_partition: int, source_offset: int) -> dict[int, bytes]:

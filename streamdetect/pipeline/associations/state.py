@@ -2,8 +2,8 @@
 
 A key used by somebody has a row of about 250 bytes and an entry for each member. Most content keys are used by one
 account only, so those wait in ``singles`` (48 bytes) and get a row when a second member comes: the result is the same
-as if they had had one from the start. Bounded by ``keys_max`` and ``singles_max``; at the bound the keys that have been
-silent longest are forgotten, and counted.
+as if they had had one from the start. Before anything grows, keys whose windows are long empty are forgotten, which
+changes nothing. Bounded by ``keys_max`` and ``singles_max``: at the bound those silent longest go too, and are counted.
 """
 
 from dataclasses import dataclass, field
@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 
 from streamdetect.kernels.index import KeyedRows
 from streamdetect.kernels.members import TICK_MS, Members
+from streamdetect.kernels.spans import joined
+from streamdetect.pipeline.accounts.evidence import FACT_MS
+
+# A key not used for so long has empty windows, and so has a new one. A day more than the longest window, for events
+# that come late: only one that is later still could tell the difference.
+STALE_MS = 2 * FACT_MS
 
 KEY = np.dtype(
     [
@@ -61,11 +67,11 @@ class AssociationsState:
     evicted: int = 0
 
     def reserve(self, rows: int) -> None:
-        """Make room for ``rows`` incoming rows."""
-        if self.table.count + rows > self.keys_max:
-            self._forget_silent(max(rows, self.keys_max // 10))
-        if self.singles.count + rows > self.singles_max:
-            self._drop_singles(max(rows, self.singles_max // 4))
+        """Make room for ``rows`` incoming rows; what counts nowhere any more goes before anything grows."""
+        if self.table.count + rows > min(self.keys_max, len(self.table.rows)):
+            self._sweep_keys(rows)
+        if self.singles.count + rows > min(self.singles_max, len(self.singles.rows)):
+            self._sweep_singles(rows)
         self.table.reserve(rows)
         self.singles.reserve(rows)
         if self.members.count + 2 * rows > len(self.members.entries):
@@ -96,24 +102,33 @@ class AssociationsState:
         entries["next"][order] = following
         self.table.rows["head"][owner[last]] = order[last]
 
-    def _forget_silent(self, count: int) -> None:
+    def _sweep_keys(self, rows: int) -> None:
+        """Drop keys whose windows are long empty; at the bound also those that were silent longest."""
         live = self.table.live
-        order = np.lexsort((live["key"], live["newest"]))
-        kept = np.ones(len(live), np.bool_)
-        kept[order[:count]] = False
+        kept = live["newest"] > self.newest - STALE_MS
+        if np.count_nonzero(kept) + rows > self.keys_max:
+            order = np.lexsort((live["key"], live["newest"]))
+            doomed = order[: max(rows, self.keys_max // 10)]
+            self.evicted += int(np.count_nonzero(kept[doomed]))
+            kept[doomed] = False
+        if kept.all():
+            return
         ticks, starts, lengths = live["newest"] // TICK_MS, live["name_start"].copy(), live["name_length"].copy()
         owners = self.table.keep(kept)
-        names = [bytes(self.names[s : s + n]) for s, n in zip(starts[kept], lengths[kept], strict=True)]
-        self.table.live["name_start"] = np.cumsum([0, *map(len, names)])[: len(names)]
-        self.names = bytearray(b"".join(names))
+        starts, ends = starts[kept], starts[kept] + lengths[kept]
+        names = joined(np.frombuffer(bytes(self.names), np.uint8), starts, ends)
+        self.table.live["name_start"] = np.cumsum(ends - starts) - (ends - starts)
+        self.names = bytearray(names.tobytes())
         self._sweep_members(owners, ticks)
-        self.evicted += int(np.count_nonzero(~kept))
 
-    def _drop_singles(self, count: int) -> None:
-        """Promoted ones first, for they have a row; then the oldest."""
+    def _sweep_singles(self, rows: int) -> None:
+        """Drop lone keys that have a row by now or that nobody used for long; at the bound also the oldest."""
         live = self.singles.live
-        order = np.lexsort((live["key"], live["newest"], live["promoted"] == 0))
-        kept = np.ones(len(live), np.bool_)
-        kept[order[:count]] = False
-        self.evicted += int(np.count_nonzero(~kept & (live["promoted"] == 0)))
-        self.singles.keep(kept)
+        kept = (live["promoted"] == 0) & (live["newest"] > self.newest - STALE_MS)
+        if np.count_nonzero(kept) + rows > self.singles_max:
+            order = np.lexsort((live["key"], live["newest"], kept))
+            doomed = order[: max(rows, self.singles_max // 4)]
+            self.evicted += int(np.count_nonzero(kept[doomed]))
+            kept[doomed] = False
+        if not kept.all():
+            self.singles.keep(kept)
