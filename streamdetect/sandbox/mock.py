@@ -6,7 +6,6 @@ Run as ``python -m streamdetect.sandbox.mock`` it prints its address and serves 
 """
 
 import argparse
-import os
 import signal
 import sys
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from streamdetect.errors import UnreachableError
 from streamdetect.sandbox.places import RunFolder, cache_root, claim_run_folder
-from streamdetect.sandbox.process import SupervisedProcess, tail
+from streamdetect.sandbox.process import SupervisedProcess, package_environment, tail
 from streamdetect.sandbox.ready import Deadline, wait_until
 
 START_LIMIT_S = 30.0
@@ -70,7 +69,7 @@ def start_mock(*, nodes: int = 1, limit_s: float = START_LIMIT_S, root: Path | N
 def _start_process(run: RunFolder, nodes: int) -> SupervisedProcess:
     address_file = str(run.path / _ADDRESS)
     command = [sys.executable, "-m", "streamdetect.sandbox.mock", "--nodes", str(nodes), "--address-file", address_file]
-    process = SupervisedProcess(command, output=run.path / _OUTPUT, grace_s=2.0, environment=_environment())
+    process = SupervisedProcess(command, output=run.path / _OUTPUT, grace_s=2.0, environment=package_environment())
     run.note_pid("mock", process.pid)
     return process
 
@@ -81,13 +80,6 @@ def _wait_for_address(run: RunFolder, process: SupervisedProcess, deadline: Dead
     if not address.exists():
         raise UnreachableError(f"the mock cluster ended while starting:\n{tail(run.path / _OUTPUT)}")
     return address.read_text(encoding="ascii")
-
-
-def _environment() -> dict[str, str]:
-    """Return this process's environment, with this package importable in the child however it was found here."""
-    package_parent = str(Path(__file__).parents[2])
-    known = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package_parent, known)))}
 
 
 def main(arguments: list[str] | None = None) -> int:

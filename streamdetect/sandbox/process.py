@@ -29,6 +29,13 @@ def tail(path: Path, *, bytes_max: int = TAIL_BYTES) -> str:
         return ""
 
 
+def package_environment() -> dict[str, str]:
+    """Return this process's environment, with this package importable in the child however it was found here."""
+    package_parent = str(Path(__file__).parents[2])
+    known = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (package_parent, known)))}
+
+
 class SupervisedProcess:
     """One running child. ``pid`` is the child itself, so signals reach it and not its supervisor."""
 
