@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -56,8 +56,10 @@ class Outbox:
         bounds: OutboxBounds | None = None,
         metrics: Metrics | None = None,
         name: str = "outbox",
+        compression: Literal["lz4", "zstd"] | None = "lz4",
     ) -> None:
         self._settings = settings
+        self._compression = compression
         self._bounds = bounds or OutboxBounds()
         self._producer: AIOKafkaProducer | None = None
         # Oldest first: the deadline only ever looks at the first one.
@@ -89,7 +91,7 @@ class Outbox:
             **aiokafka_options(self._settings),
             acks="all",
             enable_idempotence=True,
-            compression_type="lz4",
+            compression_type=self._compression,
             linger_ms=LINGER_MS,
             max_batch_size=BATCH_BYTES,
             max_request_size=REQUEST_BYTES_MAX,

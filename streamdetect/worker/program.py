@@ -1,4 +1,4 @@
-"""The live detector as one process: checks its topics, compiles its kernels, joins the group, runs until told to stop."""
+"""The live detector as one process: check topics, load the kernels, join the group, run until told to stop."""
 
 import asyncio
 import gc
@@ -38,8 +38,8 @@ def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow
     started = time.perf_counter()
     report = asyncio.run(create_and_check(settings, create=False))
     warm()
-    # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the stock
-    # thresholds the collector costs more than the windows.
+    # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the
+    # stock thresholds the collector costs more than the windows.
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
@@ -68,7 +68,8 @@ class Worker:
         )
         with server:
             sys.stderr.write(f"metrics on {server.url}/metrics\n")
-            async with Outbox(settings, metrics=self._metrics) as outbox:
+            # Packed rows are hashes, which do not compress: lz4 took a fifth of the worker's time for nothing.
+            async with Outbox(settings, metrics=self._metrics, compression=None) as outbox:
                 publisher = Publisher(settings, outbox, self._metrics, self._brake())
                 app = self._build(publisher)
                 log(__name__).info(

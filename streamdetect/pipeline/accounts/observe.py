@@ -39,7 +39,8 @@ class Observed:
 
     ``features`` is ``int64[n, WIDTH]``, the account right after the event; ``first_sight`` has a bit for the prompt and
     one for the system prompt; ``newest_at`` is the account's newest event time by then (ms). ``account`` and ``event``
-    are the 64-bit hashes that stand for them between stages. ``first_new_row`` and ``new_rows`` tell which rows the batch created.
+    are the 64-bit hashes that stand for them between stages. ``first_new_row`` and ``new_rows`` tell which rows the
+    batch created.
     """
 
     account: NDArray[np.uint64]
