@@ -29,7 +29,8 @@ _MORE_RULES = """
 id = "watch-key"
 scope = "api_key"
 when = "accounts_1d >= 3"
-action = "verify"
+action = "rate_limit"
+params = { unit = "requests", limit = 1, period = "minute" }
 ttl = "1h"
 reason_code = "shared_key"
 

@@ -255,41 +255,39 @@ class AssociationsNode:
     def links(self, links: Links) -> AssociationsOutput:
         """Take in rows in order."""
         absorbed = absorb(self.state, links, self._thresholds)
-        decisions: list[tuple[int, Decision]] = []
+        hits: list[tuple[int, Scope, Hit]] = []
         for scope, judge in self._judges.items():
-            if not judge.rules:
-                continue
-            types = [int(key_type) for key_type, name in _SCOPE_OF_TYPE.items() if name == scope]
-            rows = np.flatnonzero((absorbed.row >= 0) & np.isin(links.key_type, types))
-            if len(rows):
-                decisions += self._decide(scope, judge, rows, absorbed, links)
+            hits += self._hits(scope, judge, absorbed, links)
+        hits.sort(key=lambda entry: entry[0])  # the scopes share the caps, so the order of rows must decide
+        decisions: list[Decision] = []
+        for row, scope, hit in hits:
+            decisions += self._decide(row, scope, hit, absorbed, links)
         counters = Counters(late_rows=absorbed.late, findings=len(absorbed.findings))
         dirty = np.unique(absorbed.row[absorbed.row >= 0])
-        decisions.sort(key=lambda entry: entry[0])
-        return AssociationsOutput([decision for _, decision in decisions], absorbed.findings, counters, dirty)
+        return AssociationsOutput(decisions, absorbed.findings, counters, dirty)
 
-    def _decide(
-        self, scope: Scope, judge: Judge, rows: NDArray[np.int64], absorbed: Absorbed, links: Links
-    ) -> list[tuple[int, Decision]]:
-        table = self.state.table.rows
-        keys, outer = absorbed.row[rows], links.outer_index[rows]
-        features, at = absorbed.features[rows], links.occurred_at[outer]
-        decisions = []
-        for hit in judge.hits(features, at, table["quiet_level"][keys], table["quiet_until"][keys]):
-            key, when = int(keys[hit.index]), int(at[hit.index])
-            trigger = int(links.event[outer[hit.index]])
-            subject: SubjectKey = (scope, self._subject_value(key))
-            ruling = self.standings.hit(
-                subject, hit, at=when, trigger=trigger, level_max=level_max_of(False, self.policy)
-            )
-            if ruling is None:
-                continue
-            table[key]["quiet_level"][ruling.track], table[key]["quiet_until"][ruling.track] = self.standings.quiet(
-                subject, ruling.track
-            )
-            worded = word(ruling, features[hit.index], Newest(None, when), self.policy, self.mode)
-            decisions.append((int(rows[hit.index]), worded))
-        return decisions
+    def _hits(self, scope: Scope, judge: Judge, absorbed: Absorbed, links: Links) -> list[tuple[int, Scope, Hit]]:
+        """The rows of one scope that rules hold for."""
+        if not judge.rules:
+            return []
+        types = [int(key_type) for key_type, name in _SCOPE_OF_TYPE.items() if name == scope]
+        rows = np.flatnonzero((absorbed.row >= 0) & np.isin(links.key_type, types))
+        table, keys = self.state.table.rows, absorbed.row[rows]
+        features, at = absorbed.features[rows], absorbed.newest_at[rows]
+        hits = judge.hits(features, at, table["quiet_level"][keys], table["quiet_until"][keys])
+        return [(int(rows[hit.index]), scope, hit) for hit in hits]
+
+    def _decide(self, row: int, scope: Scope, hit: Hit, absorbed: Absorbed, links: Links) -> list[Decision]:
+        key, at = int(absorbed.row[row]), int(absorbed.newest_at[row])
+        trigger = int(links.event[links.outer_index[row]])
+        subject: SubjectKey = (scope, self._subject_value(key))
+        ruling = self.standings.hit(subject, hit, at=at, trigger=trigger, level_max=level_max_of(False, self.policy))
+        if ruling is None:
+            return []
+        quiet = self.standings.quiet(subject, ruling.track)
+        record = self.state.table.rows[key]
+        record["quiet_level"][ruling.track], record["quiet_until"][ruling.track] = quiet
+        return [word(ruling, absorbed.features[row], Newest(None, at), self.policy, self.mode)]
 
     def _subject_value(self, key: int) -> str:
         record = self.state.table.rows[key]

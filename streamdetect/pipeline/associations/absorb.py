@@ -120,7 +120,8 @@ def absorb_rows(
     family_of_type: NDArray[np.uint8], prefix_of_type: NDArray[np.int64], sources: NDArray[np.uint16],
     occurred: NDArray[np.int64], account: NDArray[np.uint64], member: NDArray[np.uint64], event: NDArray[np.uint64],
     member_kind: NDArray[np.uint8], outer_index: NDArray[np.uint32], key_type: NDArray[np.uint8],
-    keys: NDArray[np.uint64], row_of: NDArray[np.int64], features: NDArray[np.int64], findings: NDArray[np.void],
+    keys: NDArray[np.uint64], row_of: NDArray[np.int64], newest_at: NDArray[np.int64], features: NDArray[np.int64],
+    findings: NDArray[np.void],
     finding_count: int, late: NDArray[np.int64],
 ) -> tuple[int, int, int, int, int]:  # fmt: skip
     """Take in rows from ``first`` on.
@@ -168,7 +169,9 @@ def absorb_rows(
         row_of[index] = row
         trusted_before = distinct_of(key.distinct, DAILY, TRUSTED)
         newest = np.int64(key.newest)
-        add(key.requests, newest, now, 1)
+        newest_at[index] = newest
+        if kind_of_key < _FIRST_CONTENT:  # a content key waits without windows, and nobody reads them
+            add(key.requests, newest, now, 1)
         entry = touch(
             member_slots, entries, entry_count, key.distinct, row, newest // TICK_MS, member[outer], account[outer],
             partition, now // TICK_MS, kind,
@@ -214,9 +217,11 @@ class Absorbed:
     """What a batch of rows did: each row's key (-1 lone or late), findings, late rows.
 
     ``features`` holds the key after each row, for the types that can be subjects; other rows are not filled.
+    ``newest_at`` is the key's newest event time by then (ms); it is not filled for lone keys and late rows.
     """
 
     row: NDArray[np.int64]
+    newest_at: NDArray[np.int64]
     features: NDArray[np.int64]
     findings: NDArray[np.void]
     late: int
@@ -280,6 +285,7 @@ def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Ab
     state.reserve(count)
     before = state.table.count
     row_of, features = np.full(count, -1, np.int64), np.empty((count, SHARED_WIDTH), np.int64)
+    newest_at = np.empty(count, np.int64)
     late = np.zeros(1, np.int64)
     findings = np.zeros(count + 2 * thresholds.notify_members_max, FINDING)
     position = found = 0
@@ -291,14 +297,14 @@ def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Ab
             thresholds.suspect_young, thresholds.young_per_trusted, thresholds.notify_members_max,
             FAMILY_OF_TYPE, PREFIX_OF_TYPE, links.source,
             links.occurred_at, links.account, links.member, links.event, links.member_kind,
-            links.outer_index, links.key_type, links.key, row_of, features, findings, found, late,
+            links.outer_index, links.key_type, links.key, row_of, newest_at, features, findings, found, late,
         )  # fmt: skip
         state.table.count, state.singles.count, state.members.count = int(rows), int(singles), int(entries)
         if position < count:
             findings = np.concatenate([findings, np.zeros(len(findings), FINDING)])
     state.newest = max(state.newest, int(links.occurred_at.max(initial=0)))
     _name_new(state, links, row_of, before)
-    return Absorbed(row_of, features, findings[:found], int(late[0]))
+    return Absorbed(row_of, newest_at, features, findings[:found], int(late[0]))
 
 
 def _name_new(state: AssociationsState, links: Links, row_of: NDArray[np.int64], before: int) -> None:
