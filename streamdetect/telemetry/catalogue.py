@@ -78,9 +78,9 @@ CATALOGUE: Final = (
     ),
     _histogram(
         "decision_seconds",
-        "Event appended to decision delivered.",
+        "From the newest record of a chunk being appended to the decisions it led to being delivered, by stage.",
         "p99 rises: look at lag, then at queue waits.",
-        "scope",
+        "stage",
         buckets=DECISION_BUCKETS_S,
     ),
     _counter("dead_letters", "Records that could not be read.", "Read the dead-letter topic: code and field.", "code"),
@@ -114,9 +114,6 @@ CATALOGUE: Final = (
     _counter(
         "evictions", "Entries dropped because a bound was reached.", "Raise the capacity: evidence is lost.", "kind"
     ),
-    _counter("images", "State images sent to the changelog.", "-"),
-    _counter("image_bytes", "Bytes of state images.", "Too many: lengthen the image interval.", unit="bytes"),
-    _gauge("recovery_seconds", "Duration of the last recovery of state.", "Above target: shorten.", unit="seconds"),
     _counter("restarts", "Times a follower lost its broker and started again.", "The broker is unwell.", "topic"),
 )
 

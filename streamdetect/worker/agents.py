@@ -17,7 +17,7 @@ from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.worker.detector import Detector, Outcome
 from streamdetect.worker.engine import hot_topic
-from streamdetect.worker.publisher import Publisher
+from streamdetect.worker.publisher import Publisher, Sent
 
 IN_FLIGHT = 4
 
@@ -59,23 +59,29 @@ class Agents:
                 async for event in stream.noack().events():
                     await room.acquire()
                     self._enter()
-                    delivered = await self._process(event.value, step)
-                    running.create_task(self._ack_when(event, delivered, room))
+                    outcome = self._process(event.value, step)
+                    delivered = await self._publisher.send(outcome)
+                    running.create_task(self._ack_when(event, step.__name__, outcome, delivered, room))
                     # A chunk is a slice of 5 to 10 ms; heartbeats and other partitions get their turn in between.
                     await asyncio.sleep(0)
 
         self._app.agent(hot_topic(self._app, topic), name=f"streamdetect.{step.__name__}.{topic}", concurrency=1)(agent)
 
-    async def _process(self, chunk: Chunk, step: Callable[[Chunk], Outcome]) -> list["asyncio.Future[None]"]:
+    def _process(self, chunk: Chunk, step: Callable[[Chunk], Outcome]) -> Outcome:
         started = time.perf_counter()
         outcome = step(chunk)
         self._count(chunk, step.__name__, outcome, time.perf_counter() - started)
-        return await self._publisher.send(outcome)
+        return outcome
 
-    async def _ack_when(self, event: Any, delivered: list["asyncio.Future[None]"], room: asyncio.Semaphore) -> None:
+    async def _ack_when(
+        self, event: Any, stage: str, outcome: Outcome, delivered: Sent, room: asyncio.Semaphore
+    ) -> None:
         if delivered:
             await asyncio.gather(*delivered)
         event.ack()
+        stamp_ms = int(event.value.timestamps_ms[-1])
+        if outcome.decisions and stamp_ms >= 0:
+            self._metrics.histogram("decision_seconds").labels(stage).observe(max(0.0, time.time() - stamp_ms / 1000))
         room.release()
         self._leave()
 

@@ -1,8 +1,8 @@
 """The wall-clock brake between decisions and the topics: a detector gone wrong must not stop a whole fleet at once.
 
 At most ``per_minute`` new restrictions a minute, and none while the worker is behind; releases always pass. What is
-held waits in a bounded queue and passes when there is room, or lapses when its time is over; both are logged. On the event
-clock (old data, demos, tests) there is no brake and nothing lapses.
+held waits in a bounded queue and passes when there is room, or lapses when its time is over; both are logged. On the
+event clock (old data, demos, tests) there is no brake and nothing lapses.
 """
 
 from collections import OrderedDict, deque
