@@ -19,6 +19,7 @@ from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.accounts.records import account_hash
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.replay.reorder import ReorderBuffer
 from streamdetect.replay.rounds import Rounds
@@ -67,8 +68,10 @@ class Replay:
         """Take in what the provider says of accounts, before the first event."""
         entries, rejects = decode_accounts(lines)
         self.dead_letters.update(reject.code for reject in rejects)
-        for node in self.rounds.accounts:
-            node.records([(entry.account_id, entry.account) for entry in entries])
+        known = [(entry.account_id, entry.account) for entry in entries]
+        homes = [int(account_hash(account_id)) % self.options.partitions for account_id, _ in known]
+        for number, node in enumerate(self.rounds.accounts):
+            node.records([record for record, home in zip(known, homes, strict=True) if home == number])
 
     def push(self, chunk: Chunk) -> Iterator[list[Decision]]:
         """Take in a chunk of lines; yields the decisions of every round it completes."""

@@ -75,7 +75,7 @@ class ReorderBuffer:
 
 
 def _order(columns: RequestColumns, order_at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sort by (order time, event time, event id, account id); ids are compared only where times are equal."""
+    """Sort by (order time, event time, event id, account id, kind); ids are compared only where times are equal."""
     order = np.lexsort((columns.occurred_at, order_at))
     first, second = order_at[order], columns.occurred_at[order]
     tied = np.flatnonzero((np.diff(first) == 0) & (np.diff(second) == 0))
@@ -83,9 +83,10 @@ def _order(columns: RequestColumns, order_at: NDArray[np.int64]) -> NDArray[np.i
         return order
     raw = columns.identifiers.tobytes()
 
-    def name(row: int) -> tuple[bytes, bytes]:
+    def name(row: int) -> tuple[bytes, bytes, int]:
         event, account = columns.event_id, columns.account_id
-        return raw[event.start[row] : event.end[row]], raw[account.start[row] : account.end[row]]
+        names = raw[event.start[row] : event.end[row]], raw[account.start[row] : account.end[row]]
+        return *names, int(columns.kind[row])
 
     breaks = np.flatnonzero(np.diff(tied) > 1)
     starts = tied[np.concatenate([[0], breaks + 1])]
