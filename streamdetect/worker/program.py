@@ -59,6 +59,7 @@ class Worker:
         self._app: faust.App | None = None
         self._agents: Agents | None = None
         self._ready = False
+        self._stopping = False
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -79,7 +80,7 @@ class Worker:
                     policy_hash=self._policy.hash,
                     partitions=self._partitions,
                 )
-                await serve(app, stop_timeout_s=STOP_TIMEOUT_S, before_stop=self._finish)
+                await serve(app, stop_timeout_s=STOP_TIMEOUT_S, before_stop=self._end_intake)
         log(__name__).info("worker stopped")
 
     def _build(self, publisher: Publisher) -> faust.App:
@@ -128,6 +129,11 @@ class Worker:
     async def _before_revoke(self, _revoked: frozenset[TP]) -> None:
         await self._finish()
 
+    async def _end_intake(self) -> None:
+        # Under load the agents are never idle by themselves.
+        self._stopping = True
+        await self._finish()
+
     async def _finish(self) -> None:
         assert self._agents is not None
         await self._agents.finish()
@@ -139,8 +145,12 @@ class Worker:
     def _lag_records(self, tp: TP) -> int:
         """Records of a partition not processed yet; 0 while the broker has not told its end."""
         assert self._app is not None
-        end = self._app.consumer.highwater(tp) or 0
-        return max(0, end - 1 - self._detector.position((tp.topic, tp.partition))) if end else 0
+        consumer = self._app.consumer
+        end = consumer.highwater(tp) or 0
+        done = self._detector.position((tp.topic, tp.partition)) + 1
+        if end > done and not consumer.in_flight(tp):
+            done = max(done, consumer.reached(tp))
+        return max(0, end - done)
 
     def _behind_ms(self, tp: TP) -> int:
         """How much older than now the newest processed record is, by broker time; 0 when nothing waits."""
@@ -155,8 +165,8 @@ class Worker:
 
     def _gate(self, tp: TP) -> bool:
         """Hold a request partition back while it is too far ahead, in event time, of the slowest busy one."""
-        if tp.topic not in self._settings.request_topics:
-            return True
+        if self._stopping or tp.topic not in self._settings.request_topics:
+            return not self._stopping
         ahead = self._detector.watermark_ms(tp.partition) - self._policy.model.max_skew_ms
         if ahead <= 0:
             return True

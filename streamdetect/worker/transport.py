@@ -80,6 +80,19 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         ledger = self._ledgers.get(tp)
         return 0 if ledger is None else len(ledger)
 
+    def reached(self, tp: TP) -> int:
+        """The offset up to which a hot partition was delivered, what holds no record included; 0 before a position.
+
+        Beside what was committed before this process began, it passes markers of transactions and compacted records,
+        which nobody is ever handed.
+        """
+        held = self._held.get(tp)
+        if held is not None:
+            return held.first
+        assignment = getattr(self._thread._ensure_consumer()._subscription.subscription, "assignment", None)  # noqa: SLF001  # no public position without awaiting
+        state = None if assignment is None else assignment.state_value(driver.TopicPartition(tp.topic, tp.partition))
+        return int(state.position) if self._positioned and state is not None and state.has_valid_position else 0
+
     # Fetching and delivering
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109  # Faust's signature

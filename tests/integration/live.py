@@ -23,8 +23,7 @@ from typing import Any
 from uuid import uuid4
 
 import orjson
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from streamdetect.kafka.plan import ACCOUNTS, EVIDENCE, LINKS, full_name, plan
 from streamdetect.kafka.topics import create_and_check
@@ -34,6 +33,15 @@ PATIENCE_S = 60.0
 STOP_S = 20.0
 POLL_S = 0.05
 ROOT = Path(__file__).parents[2]
+# What a broker answers while a new topic or group finds its place.
+_MOVING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +150,7 @@ class World:
     def __post_init__(self) -> None:
         self.settings = Settings(bootstrap_servers=self.bootstrap, topic_prefix=self.name, group_id=self.name + "group")
         self._reader: Consumer | None = None
-        self._asking: AdminClient | None = None
+        self._asking: Consumer | None = None
         self._producers: dict[str, Producer] = {}
         self._read: dict[str, list[Record]] = defaultdict(list)
         self._positions: dict[tuple[str, int], int] = {}
@@ -231,6 +239,12 @@ class World:
         """Send events, keyed by account."""
         return self.send([(event["account_id"].encode(), orjson.dumps(event)) for event in events], **options)
 
+    def transactional(self) -> Producer:
+        """A producer that sends in transactions."""
+        producer = Producer({**self._client(), "partitioner": "murmur2_random", "transactional.id": self.name})
+        producer.init_transactions(PATIENCE_S)
+        return producer
+
     def read(self, name: str) -> list[Record]:
         """Every record of a topic up to its end as of now, in order within its partitions."""
         topic = self.topic(name) if not name.startswith(self.name) else name
@@ -248,34 +262,42 @@ class World:
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
-        if self._reader is not None:
-            self._reader.close()
+        for consumer in (self._reader, self._asking):
+            if consumer is not None:
+                consumer.close()
         self._producers.clear()
-        self._reader = self._asking = None
 
     def _committed(self, topic: str) -> bool:
+        if self._asking is None:
+            # Asks for the group's offsets without joining it.
+            self._asking = Consumer({**self._client(), "group.id": self.settings.group_id})
         ends = {place: end for place, end in self._ends().items() if place[0] == topic}
-        partitions = [TopicPartition(*place) for place in ends]
-        asked = self._admin().list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self.settings.group_id, partitions)], request_timeout=10
-        )
-        (answer,) = asked.values()
-        return all(max(p.offset, 0) >= ends[p.topic, p.partition] for p in answer.result().topic_partitions)
+        try:
+            answer = self._asking.committed([TopicPartition(*place) for place in ends], timeout=10)
+        except KafkaException as refused:
+            if refused.args[0].code() not in _MOVING:
+                raise
+            return False
+        return all(max(tp.offset, 0) >= ends[tp.topic, tp.partition] for tp in answer)
 
     def _ends(self) -> dict[tuple[str, int], int]:
         """The end of every partition now."""
-        newest = OffsetSpec.latest()
-        asked = self._admin().list_offsets(dict.fromkeys(self._consumer().assignment(), newest), request_timeout=10)
-        return {(tp.topic, tp.partition): answer.result().offset for tp, answer in asked.items()}
+        reader = self._consumer()
+        asked = [TopicPartition(tp.topic, tp.partition, OFFSET_END) for tp in reader.assignment()]
+
+        def ask() -> list[TopicPartition] | None:
+            try:
+                return reader.offsets_for_times(asked, timeout=10)
+            except KafkaException as refused:
+                if refused.args[0].code() not in _MOVING:
+                    raise
+                return None
+
+        return {(tp.topic, tp.partition): tp.offset for tp in until(ask, "the ends of the partitions")}
 
     def _client(self) -> dict[str, Any]:
         # The library would report the end of the broker on standard error.
         return {"bootstrap.servers": self.bootstrap, "log_level": 0}
-
-    def _admin(self) -> AdminClient:
-        if self._asking is None:
-            self._asking = AdminClient(self._client())
-        return self._asking
 
     def _consumer(self) -> Consumer:
         if self._reader is None:
@@ -286,6 +308,7 @@ class World:
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
                     "fetch.wait.max.ms": 50,
+                    "enable.partition.eof": True,
                 }
             )
             known = self._reader.list_topics(timeout=10).topics
@@ -300,10 +323,14 @@ class World:
         while missing:
             assert time.monotonic() < deadline, f"not read: {missing}"
             for message in reader.consume(1000, 0.05):
-                assert message.error() is None, message.error()
                 place = (message.topic(), message.partition())
-                self._read[message.topic()].append(Record(*place, message.offset(), message.key(), message.value()))
-                self._positions[place] = message.offset() + 1
+                if message.error() is None:
+                    self._read[message.topic()].append(Record(*place, message.offset(), message.key(), message.value()))
+                    self._positions[place] = message.offset() + 1
+                else:
+                    # The end, beyond markers of transactions that are no messages.
+                    assert message.error().code() == KafkaError._PARTITION_EOF, message.error()  # its name
+                    self._positions[place] = message.offset()
                 if self._positions[place] >= missing.get(place, 1 << 62):
                     del missing[place]
 

@@ -1,0 +1,120 @@
+"""A worker that is told to stop under load, and the one that goes on: nothing that was asked is left out.
+
+State is in memory only in this version: a second worker begins with empty windows. So what is promised across a restart
+is that every record is processed at least once and that decisions already taken stay on their topics, not that a count
+begun by the first worker is finished by the second.
+"""
+
+import threading
+import time
+
+import orjson
+import pytest
+from live import STOP_S, until, world
+
+pytestmark = pytest.mark.needs("admin")
+
+POLICY = """
+id = "stop"
+version = 1
+mode = "live"
+round_ms = 10_000
+[[rules]]
+id = "each"
+when = "requests_1d >= 1"
+action = "observe"
+ttl = "1d"
+reason_code = "policy"
+"""
+ACCOUNTS_AT_ONCE, PAUSE_S = 100, 0.05
+
+
+@pytest.fixture
+def place(broker, tmp_path):
+    (tmp_path / "policy.toml").write_text(POLICY)
+    with world(broker.bootstrap_servers, tmp_path, POLICY_FILE=str(tmp_path / "policy.toml")) as made:
+        yield made
+
+
+class Load(threading.Thread):
+    """Sends 2,000 events a second, of ever new accounts, until told to end; each leads to a decision of its own."""
+
+    def __init__(self, place):
+        super().__init__()
+        self.place, self.ended, self.sent = place, threading.Event(), 0
+
+    def run(self):
+        while not self.ended.wait(PAUSE_S):
+            now = time.time_ns() // 1_000_000
+            numbers = range(self.sent, self.sent + ACCOUNTS_AT_ONCE)
+            self.place.events([{"event_id": "e", "account_id": f"a-{n}", "occurred_at": now} for n in numbers])
+            self.sent += ACCOUNTS_AT_ONCE
+
+    def end(self):
+        self.ended.set()
+        self.join()
+
+
+def decided(place):
+    return {record.key.decode().removeprefix("account:") for record in place.read("decisions.v1")}
+
+
+def test_a_stop_under_load_is_clean_and_the_next_worker_leaves_nothing_out(place):
+    load = Load(place)
+    load.start()
+    try:
+        first = place.start()
+        until(lambda: first.alive() and len(decided(place)) > 1000, "decisions under load")
+        began = time.monotonic()
+        assert first.stop() == 0, first.log
+        assert time.monotonic() - began < STOP_S
+        at_stop, sent_at_stop = decided(place), load.sent
+        assert at_stop
+        second = place.start()
+        until(lambda: second.alive() and len(decided(place)) > sent_at_stop, "the second worker's decisions")
+    finally:
+        load.end()
+    place.settled(second)
+    everyone = decided(place)
+    assert everyone == {f"a-{number}" for number in range(load.sent)}
+    assert at_stop <= everyone
+    # It went on from where the first had come to, and did not begin anew.
+    assert second.metric("events_total", topic=place.requests) < load.sent
+    assert second.stop() == 0, second.log
+
+
+def test_after_a_restart_a_silent_partition_does_not_hold_back_the_others(place):
+    """Old records that are committed are no work that waits, even though the new worker has not seen them."""
+    now = time.time_ns() // 1_000_000
+    names = [f"b-{number}" for number in range(40)]
+    landed = place.events([{"event_id": "e", "account_id": name, "occurred_at": now} for name in names])
+    assert {sent.partition for sent in landed} == {0, 1, 2, 3}
+    first = place.start()
+    place.settled(first)
+    assert first.stop() == 0, first.log
+    second = place.start().ready()
+    # Several fetches, so that the broker has told the ends of the silent partitions; all for one account.
+    chosen = names[0]
+    for number in range(20):
+        event = {"event_id": f"later-{number}", "account_id": chosen, "occurred_at": now + number}
+        place.send([(chosen.encode(), orjson.dumps(event))])
+    place.settled(second, limit_s=15.0)
+    assert second.metric("lag_records") == 0
+    assert second.stop() == 0, second.log
+
+
+def test_markers_of_transactions_are_no_work_that_waits(place):
+    """A gateway may send in transactions: the last offset of a partition is then a marker and never a record."""
+    worker = place.start().ready()
+    producer = place.transactional()
+    now = time.time_ns() // 1_000_000
+    for turn in range(5):
+        producer.begin_transaction()
+        for number in range(40):
+            event = {"event_id": f"e{turn}", "account_id": f"t-{number}", "occurred_at": now + turn}
+            producer.produce(place.requests, orjson.dumps(event), f"t-{number}".encode())
+        producer.commit_transaction()
+        until(lambda turn=turn: worker.alive() and len(place.read(place.requests)) == 40 * (turn + 1), "the records")
+    until(lambda: len(decided(place)) == 40, "all decisions")
+    until(lambda: worker.metric("lag_records") == 0, "no lag", 10.0)
+    assert worker.stop() == 0, worker.log
