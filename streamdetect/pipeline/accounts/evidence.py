@@ -1,8 +1,8 @@
 """The ledger: what other stages found out about the things an account shares, at most eight facts an account.
 
 A fact is (family, key) with the counts at its newest time. Of two facts about one key the later wins, so order does not
-matter. A fact counts for one day of event time. When all eight are live the weakest makes room; then, and only then,
-what is kept can depend on the order in which facts came.
+matter. A fact counts for one day of event time. When all eight are live the weakest of the most frequent family makes
+room; only then can the order show, and only if a fact changes that others have already pushed out.
 """
 
 import numpy as np
@@ -59,23 +59,43 @@ def read_ledger(facts: Facts, now: int, features: NDArray[np.int64]) -> None:
 
 @njit(cache=True, nogil=True)
 def _slot_for(facts: Facts, newest: int, row: Record) -> int:
-    """The slot a fact belongs in: its own, a free or expired one, the weakest; -1 if it is itself the weakest.
+    """The slot a fact belongs in: its own, a free or expired one, or the one that makes room; -1 if none does.
 
     Expired is what the account, whose newest event is at ``newest``, can never read again. By the time of the incoming
     fact the order of two facts would show.
     """
-    free, weakest = -1, -1
+    free = -1
     for slot in range(FACTS_PER_ACCOUNT):
         fact = facts[slot]
         if fact.at != 0 and fact.family == row.family and fact.key == row.key:
             return slot
-        if fact.at == 0 or fact.at <= newest - FACT_MS:
-            free = slot if free < 0 else free
-        elif weakest < 0 or _outranks(facts[weakest], fact):
+        if free < 0 and (fact.at == 0 or fact.at <= newest - FACT_MS):
+            free = slot
+    return free if free >= 0 else _crowded_out(facts, row)
+
+
+@njit(cache=True, nogil=True)
+def _crowded_out(facts: Facts, row: Record) -> int:
+    """The weakest fact of the family that has most, the incoming one counted; -1 if that is the incoming one.
+
+    A prompt has many content keys and a card is one key: without this the many would push out the one that makes the
+    difference. What a full ledger keeps is a function of the facts, not of their order, while none of them changes.
+    """
+    counts = np.zeros(FAMILIES, np.int64)
+    counts[row.family] = 1
+    for slot in range(FACTS_PER_ACCOUNT):
+        counts[facts[slot].family] += 1
+    crowded = 0
+    for family in range(FAMILIES):
+        if counts[family] >= counts[crowded]:
+            crowded = family
+    weakest = -1
+    for slot in range(FACTS_PER_ACCOUNT):
+        if facts[slot].family == crowded and (weakest < 0 or _outranks(facts[weakest], facts[slot])):
             weakest = slot
-    if free >= 0:
-        return free
-    return weakest if _outranks(row, facts[weakest]) else -1
+    if row.family == crowded and not _outranks(row, facts[weakest]):
+        return -1
+    return weakest
 
 
 @njit(cache=True, nogil=True)
