@@ -21,7 +21,8 @@ OUTCOMES: Final = {"suspend": "blocked", "verify": "challenged", "rate_limit": "
 STATUSES: Final = {"blocked": 403, "challenged": 403, "rate_limited": 429}
 # What only a served exchange has.
 _SERVED_ONLY: Final = ("output_tokens", "duration_ms", "finish_reason")
-_SLACK_S: Final = 0.002  # sleeping costs more than being this early
+# Requests go in steps of this length: the mock broker hands out one batch of a partition a fetch, however small.
+_STEP_S: Final = 0.1
 _BEHIND_MAX_S: Final = 0.5
 _TURN_EVERY: Final = 50  # events between turns of the event loop when there is nothing to wait for
 
@@ -35,10 +36,10 @@ class Pace:
     began_s: float
 
     async def wait(self, at_ms: int) -> None:
-        """Wait until event time ``at_ms`` is due; shifts the schedule when that is long over."""
+        """Wait until event time ``at_ms`` is due, at most a step longer; shifts the schedule when that is long over."""
         ahead_s = self.began_s + (at_ms - self.start_ms) / 1000 / self.speed - time.monotonic()
-        if ahead_s > _SLACK_S:
-            await asyncio.sleep(ahead_s)
+        if ahead_s > 0:
+            await asyncio.sleep(ahead_s + _STEP_S)
         elif ahead_s < -_BEHIND_MAX_S:
             self.began_s -= ahead_s
 
