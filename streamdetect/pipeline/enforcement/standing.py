@@ -1,8 +1,9 @@
 """What is in force per subject, and what a hit does to it: issue, escalate, renew, hold, release.
 
 The ladder observe < rate_limit < verify < suspend only goes up while a standing lasts; it goes down by expiry or by a
-release, never by a weaker hit. A standing is renewed when less than half of its time is left, keeps its id then, and
-ends by itself. After that the next hit decides anew. Two tracks do not touch each other: enforced and simulated.
+release, never by a weaker hit. A standing is renewed when less than half of its time is left, keeps its id then,
+never ends sooner for it, and ends by itself. After that the next hit decides anew. Two tracks do not touch each other:
+enforced and simulated.
 """
 
 from dataclasses import dataclass, field
@@ -148,11 +149,15 @@ class Standings:
             at, expires_at, hit.rules, level < hit.level, standing.decision_id if standing else None,
         )  # fmt: skip
 
-    def _renew(self, subject: SubjectKey, record: SubjectRecord, standing: Standing, hit: Hit, at: int) -> Ruling:
+    def _renew(
+        self, subject: SubjectKey, record: SubjectRecord, standing: Standing, hit: Hit, at: int
+    ) -> Ruling | None:
         rule = hit.rules[0]
+        expires_at = at + rule.ttl_ms + self._jitter_ms(subject, rule.ttl_ms)
+        if expires_at <= standing.expires_at:  # another rule with a shorter ttl must not end a standing sooner
+            return None
         record.revision += 1
-        standing.expires_at = at + rule.ttl_ms + self._jitter_ms(subject, rule.ttl_ms)
-        standing.rule_id, standing.ttl_ms = rule.rule.id, rule.ttl_ms
+        standing.expires_at, standing.rule_id, standing.ttl_ms = expires_at, rule.rule.id, rule.ttl_ms
         return Ruling(
             subject, standing.level, RENEWED, hit.track, standing.decision_id, record.revision,
             at, standing.expires_at, hit.rules, standing.level < hit.level, None,
