@@ -16,7 +16,7 @@ from streamdetect.kernels.members import TICK_MS
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accounts.evidence import FACT_MS
 from streamdetect.pipeline.accounts.state import FACT
-from streamdetect.pipeline.associations.absorb import Links
+from streamdetect.pipeline.associations.links import Links
 from streamdetect.pipeline.decisions.policy import default_text, load_policy
 
 DAY_MS = 86_400_000

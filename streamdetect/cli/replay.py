@@ -58,6 +58,8 @@ def replay(
     chosen = read_policy(policy)
     options = Options(mode=mode, from_ms=_instant(from_), to_ms=_instant(to), lateness_ms=_duration(lateness))
     for name in inputs:
+        if name.startswith("--"):
+            raise UsageError(f"replay has no option {name}; see streamdetect replay --help")
         if name != "-" and not Path(name).is_file():
             raise BadDataError(f"{name}: no such file")
     with _progress(size_of(list(inputs))) as advance:

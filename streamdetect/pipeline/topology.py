@@ -23,7 +23,8 @@ from streamdetect.pipeline.accounts.records import learn_records
 from streamdetect.pipeline.accounts.sharing import KeyType, Shared, share
 from streamdetect.pipeline.accounts.state import FACT, AccountsState
 from streamdetect.pipeline.accounts.tiers import TrustTier
-from streamdetect.pipeline.associations.absorb import Absorbed, Links, Thresholds, absorb
+from streamdetect.pipeline.associations.absorb import Absorbed, Thresholds, absorb
+from streamdetect.pipeline.associations.links import Links
 from streamdetect.pipeline.associations.state import AssociationsState
 from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit, Judge
 from streamdetect.pipeline.decisions.policy import CompiledPolicy

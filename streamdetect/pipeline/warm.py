@@ -17,7 +17,7 @@ from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
-from streamdetect.pipeline.associations.absorb import pack_findings, unpack_links
+from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.decisions.policy import default_policy
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 
@@ -36,7 +36,8 @@ def warm() -> None:
     assert output.observed is not None
     for record in pack_shared(output.shared, columns, output.observed, columns.record, 0).values():
         links, _ = unpack_links(associations.state, record, 1)
-        for found in pack_findings(associations.links(links).findings, 0, 0).values():
+        findings = associations.links(joined_links([links, links])).findings
+        for found in pack_findings(findings, 0, findings["at"], findings["source_row"]).values():
             about, facts, *_ = facts_of(found)
             accounts.evidence(about, facts)
     _run_out_of_room(accounts, associations)

@@ -17,7 +17,7 @@ from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accounts.sharing import Shared, name_spans
 from streamdetect.pipeline.accounts.state import FACT
-from streamdetect.pipeline.associations.absorb import FINDING, Links
+from streamdetect.pipeline.associations.links import FINDING, Links, joined_links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters
 
@@ -156,24 +156,9 @@ def _merged(
     """The rows of all account partitions in the order of their events, and the owner of each."""
     if len(parts) == 1:
         return parts[0][2], parts[0][3]
-    bases = np.cumsum([0, *(len(rows) for rows, *_ in parts)])
     position = np.concatenate([rows[links.outer_index] for rows, _, links, _ in parts])
     order = np.argsort(position, kind="stable")
-    all_links = [links for _, _, links, _ in parts]
-    outer_index = [links.outer_index + np.uint32(base) for base, links in zip(bases[:-1], all_links, strict=True)]
-    joined = Links(
-        source=np.concatenate([links.source for links in all_links]),
-        occurred_at=np.concatenate([links.occurred_at for links in all_links]),
-        account=np.concatenate([links.account for links in all_links]),
-        member=np.concatenate([links.member for links in all_links]),
-        event=np.concatenate([links.event for links in all_links]),
-        member_kind=np.concatenate([links.member_kind for links in all_links]),
-        outer_index=np.concatenate(outer_index),
-        key_type=np.concatenate([links.key_type for links in all_links]),
-        key=np.concatenate([links.key for links in all_links]),
-        name_length=np.concatenate([links.name_length for links in all_links]),
-        names=b"".join(links.names for links in all_links),
-    )
+    joined = joined_links([links for _, _, links, _ in parts])
     owner = np.concatenate([owners for *_, owners in parts])
     return _rows_of(joined, order), owner[order]
 

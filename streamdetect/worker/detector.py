@@ -20,7 +20,7 @@ from streamdetect.pipeline.accept.dead_letters import dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
-from streamdetect.pipeline.associations.absorb import pack_findings, unpack_links
+from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters, facts_of
 
@@ -130,15 +130,21 @@ class Detector:
         node = self._associations.get(chunk.partition)
         if node is None:
             node = self._associations[chunk.partition] = AssociationsNode(self.policy, self.mode, self.partitions)
+        parts = {}
         for index in np.flatnonzero(fresh).tolist():
             links, _ = unpack_links(node.state, chunk.value(index) or b"", self.partitions)
-            if not len(links.key):
-                continue
-            output = node.links(links)
-            outcome.decisions += output.decisions
-            outcome.counters.add(output.counters)
-            findings = pack_findings(output.findings, chunk.partition, int(chunk.offsets[index]))
-            outcome.evidence += findings.items()
+            if len(links.key):
+                parts[index] = links
+        if parts:
+            output = node.links(joined_links(list(parts.values())))
+            outcome.decisions, outcome.counters = output.decisions, output.counters
+            counts = [len(part.key) for part in parts.values()]
+            # Which record a row of the joined batch came from, and its place in that record.
+            record = np.repeat(np.fromiter(parts, np.int64), counts)[output.findings["source_row"]]
+            first = np.repeat(np.cumsum([0, *counts[:-1]]), counts)[output.findings["source_row"]]
+            place = (output.findings["source_row"] - first).astype(np.uint32)
+            packed = pack_findings(output.findings, chunk.partition, chunk.offsets[record], place)
+            outcome.evidence = list(packed.items())
         return outcome
 
     def evidence(self, chunk: Chunk) -> Outcome:
@@ -150,10 +156,11 @@ class Detector:
         facts: list[NDArray[np.void]] = []
         for index in np.flatnonzero(fresh).tolist():
             about, found, source, offsets, _ = facts_of(chunk.value(index) or b"")
-            if len(offsets) and int(offsets[-1]) > marks.get(source, -1):
+            new = offsets > marks.get(source, -1)
+            if new.any():
                 marks[source] = int(offsets[-1])
-                accounts.append(about)
-                facts.append(found)
+                accounts.append(about[new])
+                facts.append(found[new])
         if facts:
             node = self._accounts_node(chunk.partition)
             output = node.evidence(np.concatenate(accounts), np.concatenate(facts))

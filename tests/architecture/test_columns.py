@@ -9,7 +9,8 @@ from streamdetect.messages.policy import ACTIONS
 from streamdetect.pipeline.accounts.features import EVIDENCE_COLUMN, FAMILIES, TIER_COLUMN, WIDTH, fill_features
 from streamdetect.pipeline.accounts.sharing import KeyType
 from streamdetect.pipeline.accounts.state import ACCOUNT, FACT
-from streamdetect.pipeline.associations.absorb import FAMILY_OF_TYPE, FINDING, PREFIX_OF_TYPE, SHARED_WIDTH
+from streamdetect.pipeline.associations.absorb import FAMILY_OF_TYPE, PREFIX_OF_TYPE, SHARED_WIDTH
+from streamdetect.pipeline.associations.links import FINDING
 from streamdetect.pipeline.associations.state import KEY
 from streamdetect.pipeline.decisions.features import ACCOUNT_FEATURES, KEY_FAMILIES, SHARED_FEATURES
 

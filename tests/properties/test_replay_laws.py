@@ -14,7 +14,7 @@ from streamdetect.kernels.chunk import chunk_of
 from streamdetect.pipeline.accept.dead_letters import dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accounts.sharing import pack_shared
-from streamdetect.pipeline.associations.absorb import pack_findings, unpack_links
+from streamdetect.pipeline.associations.links import pack_findings, unpack_links
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 from streamdetect.replay.driver import Options, Replay, replay_files
 
@@ -146,7 +146,8 @@ def test_packed_records_say_what_replay_hands_over(partitions):
         assert skipped == 0
         assert unpack_links(keys[partition].state, record, 1)[1] == len(links.key)  # all of it was taken in before
         decisions += answer.decisions
-        found += [facts_of(evidence)[:2] for evidence in pack_findings(answer.findings, partition, 0).values()]
+        packed = pack_findings(answer.findings, partition, answer.findings["at"], answer.findings["source_row"])
+        found += [facts_of(evidence)[:2] for evidence in packed.values()]
     about, facts = np.concatenate([a for a, _ in found]), np.concatenate([f for _, f in found])
     order = np.lexsort((about, facts["key"], facts["event"], facts["at"]))
     decisions += accounts.evidence(np.ascontiguousarray(about[order]), np.ascontiguousarray(facts[order])).decisions
@@ -199,7 +200,8 @@ def test_no_text_of_a_prompt_survives(tmp_path):
     output = node.events(columns)
     packed = pack_shared(output.shared, columns, output.observed, columns.record, 0)
     keys = AssociationsNode(low_policy(), "live")
-    found = pack_findings(keys.links(unpack_links(keys.state, packed[0], 1)[0]).findings, 0, 0)
+    findings = keys.links(unpack_links(keys.state, packed[0], 1)[0]).findings
+    found = pack_findings(findings, 0, findings["at"], findings["source_row"])
     assert found
     held = list(everything_held_by([replay.rounds, replay.dead_letters, node, keys], {}))
     assert len(held) > 50

@@ -75,8 +75,9 @@ class AccountsState:
 
     def reserve(self, events: int) -> None:
         """Make room for a batch: at most one new row, subnet and ledger an event."""
-        if self.table.count + events > self.accounts_max:
-            self._forget_silent(max(events, self.accounts_max // 10))
+        over = self.table.count + events - self.accounts_max
+        if over > 0:
+            self._forget_silent(max(over, self.accounts_max // 10))
         self.table.reserve(events)
         if self.subnets.count + events > len(self.subnets.entries):
             self._sweep_subnets(np.arange(self.table.count))

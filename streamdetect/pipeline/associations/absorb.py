@@ -6,7 +6,6 @@ trusted newcomer is told to all. When trust clears a key, its members hear that 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -15,32 +14,16 @@ from numpy.typing import NDArray
 from streamdetect.kernels.index import Record, find, find_or_add
 from streamdetect.kernels.members import DAILY, HOURLY, TICK_MS, TRUSTED, UNKNOWN, YOUNG, distinct_of, touch
 from streamdetect.kernels.members import advance as advance_members
-from streamdetect.kernels.packed import EVIDENCE, LINKS, pack, unpack
 from streamdetect.kernels.spans import joined
 from streamdetect.kernels.windows import BUCKETS, BUCKETS_MS, DAY, add, advance, is_late, total
 from streamdetect.pipeline.accounts.evidence import FACT_MS
 from streamdetect.pipeline.accounts.sharing import KeyType, key_identity
+from streamdetect.pipeline.associations.links import FINDING, Links
 from streamdetect.pipeline.associations.state import AssociationsState
 
 FAMILY_OF_TYPE = np.array([0, 0, 0, 0, 0, 1, 2, 3, 4, 5], np.uint8)
 PREFIX_OF_TYPE = np.array([-1, 24, 64, 56, 48, -1, -1, -1, -1, -1], np.int64)
 SHARED_WIDTH = 10
-
-FINDING = np.dtype(
-    [
-        ("account", "u8"),
-        ("key", "u8"),
-        ("at", "i8"),
-        ("event", "u8"),
-        ("source_row", "u4"),
-        ("young", "u4"),
-        ("trusted", "u4"),
-        ("members", "u4"),
-        ("partition", "u2"),
-        ("family", "u1"),
-    ],
-    align=True,
-)
 
 _FIRST_CONTENT = int(KeyType.TEMPLATE)
 _LAST_SUBJECT = int(KeyType.API_KEY)
@@ -231,54 +214,6 @@ _BUCKET_CHECK = BUCKETS_MS[DAY] * BUCKETS  # facts and members live equally long
 assert _BUCKET_CHECK == FACT_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Rows for one links partition: event columns (``outer``) and row columns that refer to them.
-
-    ``source`` is the request partition of each event, where evidence goes back to.
-    """
-
-    source: NDArray[np.uint16]
-    occurred_at: NDArray[np.int64]
-    account: NDArray[np.uint64]
-    member: NDArray[np.uint64]
-    event: NDArray[np.uint64]
-    member_kind: NDArray[np.uint8]
-    outer_index: NDArray[np.uint32]
-    key_type: NDArray[np.uint8]
-    key: NDArray[np.uint64]
-    name_length: NDArray[np.int64]
-    names: bytes
-
-
-def unpack_links(state: AssociationsState, data: bytes, partitions: int) -> tuple[Links, int]:
-    """Read a packed ``LINKS`` record, leaving out what this partition took in before; the count of those comes second.
-
-    Rows arrive in order of their source offset, so one high-water mark a source tells what is new. A source is a
-    request topic and partition as one number; modulo ``partitions`` it is where evidence goes back to.
-    """
-    record = unpack(LINKS, data)
-    columns: dict[str, Any] = record.columns
-    offsets = columns["source_offset"]
-    mark = state.high_water.get(record.source_partition, -1)
-    state.high_water[record.source_partition] = max(mark, int(offsets.max(initial=-1)))
-    fresh = offsets[columns["outer_index"]] > mark
-    skipped = len(fresh) - int(np.count_nonzero(fresh))
-    lengths = columns["name_length"].astype(np.int64)
-    names = record.names
-    if skipped:
-        ends = np.cumsum(lengths)
-        names = b"".join(names[ends[row] - lengths[row] : ends[row]] for row in np.flatnonzero(fresh & (lengths > 0)))
-    links = Links(
-        source=np.full(record.outer_count, record.source_partition % partitions, np.uint16),
-        **{name: columns[name] for name in ("occurred_at", "account", "member", "event", "member_kind")},
-        **{name: columns[name][fresh] if skipped else columns[name] for name in ("outer_index", "key_type", "key")},
-        name_length=lengths[fresh] if skipped else lengths,
-        names=names,
-    )
-    return links, skipped
-
-
 def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Absorbed:
     """Take in rows, in order. See ``absorb_rows`` for what each does."""
     count = len(links.key)
@@ -320,18 +255,3 @@ def _name_new(state: AssociationsState, links: Links, row_of: NDArray[np.int64],
     new_ends = len(state.names) + np.cumsum(lengths)
     state.names += joined(np.frombuffer(links.names, np.uint8), ends - lengths, ends).tobytes()
     state.table.rows["name_start"][rows], state.table.rows["name_length"][rows] = new_ends - lengths, lengths
-
-
-def pack_findings(findings: NDArray[np.void], source_partition: int, source_offset: int) -> dict[int, bytes]:
-    """One packed ``EVIDENCE`` record for each partition that gets findings, rows in order."""
-    records: dict[int, bytes] = {}
-    for partition in np.unique(findings["partition"]).tolist():
-        rows = findings[findings["partition"] == partition]
-        columns = {
-            "source_offset": np.full(len(rows), source_offset, np.int64),
-            "occurred_at": rows["at"],
-            **{name: rows[name] for name in
-               ("source_row", "account", "family", "key", "young", "trusted", "members", "event")},
-        }  # fmt: skip
-        records[int(partition)] = pack(EVIDENCE, source_partition, columns)
-    return records

@@ -106,10 +106,11 @@ class AssociationsState:
         """Drop keys whose windows are long empty; at the bound also those that were silent longest."""
         live = self.table.live
         kept = live["newest"] > self.newest - STALE_MS
-        if np.count_nonzero(kept) + rows > self.keys_max:
-            order = np.lexsort((live["key"], live["newest"]))
-            doomed = order[: max(rows, self.keys_max // 10)]
-            self.evicted += int(np.count_nonzero(kept[doomed]))
+        over = int(np.count_nonzero(kept)) + rows - self.keys_max
+        if over > 0:
+            order = np.lexsort((live["key"], live["newest"], kept))
+            doomed = order[np.count_nonzero(~kept) :][: max(over, self.keys_max // 10)]
+            self.evicted += len(doomed)
             kept[doomed] = False
         if kept.all():
             return
@@ -125,10 +126,11 @@ class AssociationsState:
         """Drop lone keys that have a row by now or that nobody used for long; at the bound also the oldest."""
         live = self.singles.live
         kept = (live["promoted"] == 0) & (live["newest"] > self.newest - STALE_MS)
-        if np.count_nonzero(kept) + rows > self.singles_max:
+        over = int(np.count_nonzero(kept)) + rows - self.singles_max
+        if over > 0:
             order = np.lexsort((live["key"], live["newest"], kept))
-            doomed = order[: max(rows, self.singles_max // 4)]
-            self.evicted += int(np.count_nonzero(kept[doomed]))
+            doomed = order[np.count_nonzero(~kept) :][: max(over, self.singles_max // 4)]
+            self.evicted += len(doomed)
             kept[doomed] = False
         if not kept.all():
             self.singles.keep(kept)
