@@ -1,11 +1,16 @@
 """``streamdetect worker``: the live detector on Kafka."""
 
+import asyncio
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from streamdetect.cli.replay import read_policy
+from streamdetect.kafka.topics import create_and_check
 from streamdetect.settings import load_settings
 from streamdetect.telemetry.logs import configure_logs
+
+# An orchestrator that restarts us wants to know soon; with imports this stays within 15 s.
+REACH_S: Final = 8.0
 
 
 def worker(
@@ -34,7 +39,8 @@ def worker(
     settings = load_settings(config, mode=mode, bootstrap_servers=bootstrap_servers, policy_file=policy)
     configure_logs(log_level)
     chosen = read_policy(settings.policy_file)
-    # Late: Faust and the compiled kernels take seconds to load, and a wrong setting should be told at once.
+    report = asyncio.run(create_and_check(settings, create=False, timeout_s=REACH_S))
+    # Late: Faust and the compiled kernels take seconds to load, and what is wrong should be told at once.
     from streamdetect.worker.program import run_worker  # noqa: PLC0415
 
-    run_worker(settings, chosen, settings.mode or chosen.model.mode)
+    run_worker(settings, chosen, settings.mode or chosen.model.mode, report.partitions[settings.request_topics[0]])

@@ -1,4 +1,4 @@
-"""The live detector as one process: check topics, load the kernels, join the group, run until told to stop."""
+"""The live detector as one process: load the kernels, join the group, run until told to stop."""
 
 import asyncio
 import gc
@@ -12,7 +12,6 @@ from faust.types import TP
 
 from streamdetect.kafka.outbox import Outbox
 from streamdetect.kafka.security import ssl_context
-from streamdetect.kafka.topics import create_and_check
 from streamdetect.messages.decision import Heartbeat
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.warm import warm
@@ -33,10 +32,9 @@ GAUGES_S = 1.0
 STOP_TIMEOUT_S = 20.0
 
 
-def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow", "live"]) -> None:
-    """Run until SIGTERM or SIGINT. Raises ``UnreachableError`` when broker or topics are not as they must be."""
+def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow", "live"], partitions: int) -> None:
+    """Run until SIGTERM or SIGINT, on topics that were checked; ``partitions`` is the number they have in common."""
     started = time.perf_counter()
-    report = asyncio.run(create_and_check(settings, create=False))
     warm()
     # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the
     # stock thresholds the collector costs more than the windows.
@@ -44,7 +42,12 @@ def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     log(__name__).info("kernels ready", seconds=round(time.perf_counter() - started, 2))
-    asyncio.run(Worker(settings, policy, mode, report.partitions[settings.request_topics[0]]).run())
+    # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the
+    # stock thresholds the collector costs more than the windows.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    asyncio.run(Worker(settings, policy, mode, partitions).run())
 
 
 class Worker:
