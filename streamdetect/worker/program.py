@@ -42,11 +42,6 @@ def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     log(__name__).info("kernels ready", seconds=round(time.perf_counter() - started, 2))
-    # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the
-    # stock thresholds the collector costs more than the windows.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
     asyncio.run(Worker(settings, policy, mode, partitions).run())
 
 
