@@ -28,6 +28,9 @@ check_versions()
 # How long one fetch may wait for data, and how soon a held partition is looked at again.
 FETCH_WAIT_S = 0.1
 RECHECK_S = 0.01
+# How long a broker may keep a fetch of partitions that have nothing new. There is one fetch a broker at a time, so what
+# arrives meanwhile on the partitions it leaves out waits as long; Faust's own 1500 ms held decisions up by a second.
+BROKER_WAIT_MS = 100
 
 log = get_logger(__name__)
 
@@ -41,6 +44,13 @@ class _Fetch:
 
     epoch: int
     answer: "asyncio.Task[Mapping[TP, list[Any]]]"
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # Faust is untyped here
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = BROKER_WAIT_MS  # noqa: SLF001  # Faust has no setting for it
+        return consumer
 
 
 class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped here
@@ -64,6 +74,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         self._gate: Gate = lambda _tp: True
         self._before_revoke: RevokeHook | None = None
         self._before_revoke_s = 0.0
+
+    def _new_consumer_thread(self) -> _ConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     # What the worker uses
 
