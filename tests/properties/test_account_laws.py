@@ -139,3 +139,13 @@ def test_five_thousand_refused_requests_leave_no_trace():
     assert set(observed.fate.tolist()) == {REFUSED}
     assert state.table.count == 0
     assert state.subnets.count == 0
+
+
+def test_an_account_that_uses_a_whole_48_is_not_counted_from_zero_again():
+    subnets = 2**16 + 5  # a /48 and a little more; far beyond what a 16-bit count holds
+    stream = [event(n, "ann", START + n, client_ip=f"2001:db8:{n >> 16:x}:{n & 0xFFFF:x}::1") for n in range(subnets)]
+    nothing = np.zeros(len(stream), np.uint64)
+
+    observed = observe(AccountsState(), columns_of(stream), nothing, nothing, TIERS_MS)
+
+    assert observed.features[-1, 9:11].tolist() == [subnets, subnets]

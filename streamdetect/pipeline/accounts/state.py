@@ -33,7 +33,7 @@ ACCOUNT = np.dtype(
         ("output_tokens", "u4", (3, 6)),
         ("recent", "u4", (RECENT_DIGESTS,)),  # digests of prompts whose content rows went out lately
         ("ledger", "i4"),
-        ("subnets", "u2", (2, 6, 1)),
+        ("subnets", "u4", (2, 6, 1)),
         ("id_length", "u2"),
         ("event_id", "u1", (EVENT_ID_BYTES,)),  # of the newest event
         ("event_id_length", "u1"),
