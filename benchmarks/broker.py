@@ -94,15 +94,17 @@ class Lag:
 
 
 def worker_policy(folder: Path, *, account_limit: int, subnet_limit: int | None = None) -> Path:
-    """The shipped policy with another limit for one account and, if asked, a rule of the same kind for subnets."""
+    """The shipped policy with another limit for one account and, if asked, a rule of the same kind for subnets.
+
+    The latter is harder than the shipped rule about young subnets, so that it is issued on top of it.
+    """
     text = default_text()
     assert "requests_1m > 600" in text
     text = text.replace("requests_1m > 600", f"requests_1m > {account_limit}")
     if subnet_limit is not None:
         rule = (
             f'[[rules]]\nid = "busy-subnet"\nscope = "subnet"\nwhen = "requests_1m > {subnet_limit}"\n'
-            'action = "rate_limit"\nparams = { unit = "requests", limit = 60, period = "minute" }\nttl = "1h"\n'
-            'reason_code = "rate_exceeded"\n\n[ladder]\n'
+            'action = "verify"\nttl = "1h"\nreason_code = "rate_exceeded"\n\n[ladder]\n'
         )
         text = text.replace("[ladder]\n", rule, 1)
     path = folder / "policy.toml"
