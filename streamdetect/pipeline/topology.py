@@ -4,7 +4,7 @@ Live, a node serves one partition and packed records travel between nodes on Kaf
 in rounds. A node is a function of its ordered input: cutting it into batches differently changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ from streamdetect.pipeline.associations.state import AssociationsState
 from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit, Judge
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.enforcement.records import Newest, subnet_text, word
-from streamdetect.pipeline.enforcement.standing import Ruling, Standings, SubjectKey, level_max_of
+from streamdetect.pipeline.enforcement.standing import Ruling, Standings, SubjectKey, SubjectRecord, level_max_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,7 @@ class AccountsNode:
     mode: Mode
     links_partitions: int
     partitions: int = 1
+    adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     state: AccountsState = field(default_factory=AccountsState)
     sketcher: Sketcher = field(init=False)
     standings: Standings = field(init=False)
@@ -112,7 +113,7 @@ class AccountsNode:
 
     def __post_init__(self) -> None:
         self.sketcher = Sketcher(self.policy.model.content.min_shingles)
-        self.standings = Standings(self.policy, self.partitions)
+        self.standings = Standings(self.policy, self.partitions, adopted=self.adopted)
         self._judge = Judge(self.policy, "account", self.mode)
         bounds = self.policy.tier_bounds
         self._tiers_ms = np.array([bounds.t0_ms, bounds.t1_ms, bounds.t3_ms], np.int64)
@@ -239,13 +240,14 @@ class AssociationsNode:
     policy: CompiledPolicy
     mode: Mode
     partitions: int = 1
+    adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     state: AssociationsState = field(default_factory=AssociationsState)
     standings: Standings = field(init=False)
     _judges: dict[Scope, Judge] = field(init=False)
     _thresholds: Thresholds = field(init=False)
 
     def __post_init__(self) -> None:
-        self.standings = Standings(self.policy, self.partitions)
+        self.standings = Standings(self.policy, self.partitions, adopted=self.adopted)
         self._judges = {scope: Judge(self.policy, scope, self.mode) for scope in _SHARED_SCOPES}
         model = self.policy.model.associations
         young = [

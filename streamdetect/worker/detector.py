@@ -4,6 +4,7 @@ A chunk that is delivered again is recognised by its offsets and changes nothing
 for as long as this process owns the partition. State does not outlive the process yet.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +23,7 @@ from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord, adopted_from
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters, facts_of
 
 Place = tuple[str, int]  # topic and partition
@@ -53,12 +55,19 @@ class Detector:
         partitions: int,
     ) -> None:
         self.policy, self.mode, self.partitions = policy, mode, partitions
+        self._adopted: Mapping[SubjectKey, SubjectRecord] = {}
         self._sources = {topic: index for index, topic in enumerate(sorted(request_topics))}
         self._accounts: dict[int, AccountsNode] = {}
         self._associations: dict[int, AssociationsNode] = {}
         self._watermarks: dict[int, Watermark] = {}
         self._positions: dict[Place, int] = {}
         self._evidence_marks: dict[int, dict[int, int]] = {}
+
+    def adopt(self, in_force: Iterable[Decision]) -> None:
+        """Go on from what the enforcement topic holds. Before the first chunk."""
+        assert not self._accounts
+        assert not self._associations
+        self._adopted = adopted_from(in_force)
 
     def keep_only(self, places: set[Place]) -> None:
         """Forget the partitions that are not in ``places`` any more: their next owner goes on with them."""
@@ -129,7 +138,9 @@ class Detector:
         fresh = self._fresh(chunk, outcome)
         node = self._associations.get(chunk.partition)
         if node is None:
-            node = self._associations[chunk.partition] = AssociationsNode(self.policy, self.mode, self.partitions)
+            node = self._associations[chunk.partition] = AssociationsNode(
+                self.policy, self.mode, self.partitions, self._adopted
+            )
         parts = {}
         for index in np.flatnonzero(fresh).tolist():
             links, _ = unpack_links(node.state, chunk.value(index) or b"", self.partitions)
@@ -183,7 +194,7 @@ class Detector:
     def _accounts_node(self, partition: int) -> AccountsNode:
         node = self._accounts.get(partition)
         if node is None:
-            node = AccountsNode(self.policy, self.mode, self.partitions, self.partitions)
+            node = AccountsNode(self.policy, self.mode, self.partitions, self.partitions, self._adopted)
             self._accounts[partition] = node
         return node
 

@@ -10,9 +10,12 @@ from typing import Any, Literal
 import faust
 from faust.types import TP
 
+from streamdetect.kafka.follower import read_all
 from streamdetect.kafka.outbox import Outbox
+from streamdetect.kafka.plan import ENFORCEMENT
 from streamdetect.kafka.security import ssl_context
-from streamdetect.messages.decision import Heartbeat
+from streamdetect.messages.decision import Decision, Heartbeat
+from streamdetect.messages.reading import read
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.warm import warm
 from streamdetect.settings import Settings
@@ -58,6 +61,7 @@ class Worker:
         self._agents: Agents | None = None
         self._ready = False
         self._stopping = False
+        self._evicted = 0
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -70,6 +74,8 @@ class Worker:
             # Packed rows are hashes, which do not compress: lz4 took a fifth of the worker's time for nothing.
             async with Outbox(settings, metrics=self._metrics, compression=None) as outbox:
                 publisher = Publisher(settings, outbox, self._metrics, self._brake())
+                if self._mode == "live":
+                    await self._adopt()
                 app = self._build(publisher)
                 log(__name__).info(
                     "worker starts",
@@ -80,6 +86,14 @@ class Worker:
                 )
                 await serve(app, stop_timeout_s=STOP_TIMEOUT_S, before_stop=self._end_intake)
         log(__name__).info("worker stopped")
+
+    async def _adopt(self) -> None:
+        """Go on from what is in force, so that revisions rise over restarts and nothing in force is decided twice."""
+        records = await read_all(self._settings, self._settings.topic(ENFORCEMENT))
+        found = [read(Decision, value) for key, value in records.items() if not key.startswith(b"heartbeat:")]
+        decisions = [decision for decision in found if isinstance(decision, Decision)]
+        self._detector.adopt(decisions)
+        log(__name__).info("adopted", in_force=len(decisions), unreadable=len(found) - len(decisions))
 
     def _build(self, publisher: Publisher) -> faust.App:
         settings = self._settings
@@ -174,6 +188,8 @@ class Worker:
     async def _watch(self) -> None:
         """Gauges, once a second."""
         metrics = self._metrics
+        for name in ("lag_records", "watermark_seconds", "lag_seconds"):
+            metrics.gauge(name).clear()  # a partition that went to another worker is not ours to report
         for tp in self._request_partitions():
             labels = (tp.topic, str(tp.partition))
             watermark_ms = self._detector.watermark_ms(tp.partition)
@@ -182,6 +198,9 @@ class Worker:
             metrics.gauge("lag_seconds").labels(*labels).set(self._behind_ms(tp) / 1000)
         metrics.gauge("tracked_accounts").set(self._detector.tracked_accounts)
         metrics.gauge("tracked_keys").set(self._detector.tracked_keys)
+        evicted = self._detector.evicted
+        metrics.counter("evictions").labels("state").inc(max(0, evicted - self._evicted))
+        self._evicted = evicted
 
     async def _beat(self, publisher: Publisher) -> None:
         for tp in self._request_partitions():

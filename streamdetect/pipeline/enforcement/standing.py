@@ -6,10 +6,12 @@ never ends sooner for it, and ends by itself. After that the next hit decides an
 enforced and simulated.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final, Literal
 
+from streamdetect.messages.decision import Decision
 from streamdetect.messages.policy import ACTIONS, Scope
 from streamdetect.pipeline.decisions.caps import Caps
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION, LIVE, SIMULATED, Hit
@@ -62,11 +64,16 @@ class Ruling:
 
 @dataclass(slots=True)
 class Standings:
-    """The subjects of one partition. Bounded: those whose standings ended longest ago are forgotten first."""
+    """The subjects of one partition. Bounded: those whose standings ended longest ago are forgotten first.
+
+    ``adopted`` is what was in force when the process began, by subject; a subject takes its part up when it is first
+    touched, so that revisions go on and nothing in force is decided twice.
+    """
 
     policy: CompiledPolicy
     partitions: int = 1
     subjects_max: int = 1_000_000
+    adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     _subjects: dict[SubjectKey, SubjectRecord] = field(default_factory=dict)
     _caps: list[Caps] = field(init=False)
     evicted: int = 0
@@ -87,7 +94,7 @@ class Standings:
 
     def in_force(self, subject: SubjectKey, track: int, at: int) -> Standing | None:
         """The standing of a subject at an event time."""
-        record = self._subjects.get(subject)
+        record = self._known(subject)
         standing = record.tracks[track] if record else None
         return standing if standing and at < standing.expires_at else None
 
@@ -96,9 +103,7 @@ class Standings:
 
         ``trigger`` is the hash of the event that completed it; ``level_max`` is what the tier bears.
         """
-        record = self._subjects.get(subject)
-        if record is None:
-            record = self._new_subject(subject)
+        record = self._known(subject) or self._put(subject, SubjectRecord())
         level = min(hit.level, level_max)
         standing = record.tracks[hit.track]
         if standing is not None and at >= standing.expires_at:
@@ -175,10 +180,16 @@ class Standings:
         parts = (self.policy.model.id, str(self.policy.model.version), self.policy.hash, *subject, ACTIONS[level - 1])
         return blake2b("\0".join((*parts, f"{trigger:016x}")).encode(), digest_size=16).hexdigest()
 
-    def _new_subject(self, subject: SubjectKey) -> SubjectRecord:
+    def _known(self, subject: SubjectKey) -> SubjectRecord | None:
+        record = self._subjects.get(subject)
+        if record is None and (adopted := self.adopted.get(subject)) is not None:
+            record = self._put(subject, SubjectRecord(adopted.revision, list(adopted.tracks)))
+        return record
+
+    def _put(self, subject: SubjectKey, record: SubjectRecord) -> SubjectRecord:
         if len(self._subjects) >= self.subjects_max:
             self._forget_ended()
-        record = self._subjects[subject] = SubjectRecord()
+        self._subjects[subject] = record
         return record
 
     def _forget_ended(self) -> None:
@@ -190,6 +201,18 @@ class Standings:
         for _, subject in ends[: max(1, self.subjects_max // 10)]:
             del self._subjects[subject]
         self.evicted += max(1, self.subjects_max // 10)
+
+
+def adopted_from(decisions: Iterable[Decision]) -> dict[SubjectKey, SubjectRecord]:
+    """Records of what ``enforcement.v1`` holds, for ``Standings.adopted``."""
+    adopted = {}
+    for decision in decisions:
+        level = LEVEL_OF_ACTION.get(decision.action, 0)
+        rule_id = decision.reasons[0].signal.partition(".")[0] if decision.reasons else ""
+        ttl_ms = decision.expires_at - decision.issued_at
+        standing = Standing(level, rule_id, decision.decision_id, ttl_ms, decision.expires_at) if level else None
+        adopted[decision.subject.scope, decision.subject.value] = SubjectRecord(decision.revision, [standing, None])
+    return adopted
 
 
 def level_max_of(tier_unknown: bool, policy: CompiledPolicy) -> int:
