@@ -1,0 +1,224 @@
+"""The nodes of a process without a broker: chunks cut anyhow, delivered again, sent again by a restarted stage.
+
+A ``Log`` is one partition of a topic; a stage reads it in chunks. Decisions are compared as bytes, so order, ids,
+revisions and reasons must agree as well.
+"""
+
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pipeline_reference import ASK, START, cut, event, low_policy
+
+from streamdetect.kernels.chunk import chunk_of
+from streamdetect.worker.detector import Detector
+
+PARTITIONS = 2
+DAY_MS = 86_400_000
+TOPIC = "requests"
+
+
+@dataclass
+class Log:
+    """One partition, and reading it."""
+
+    topic: str
+    partition: int
+    values: list = field(default_factory=list)
+
+    def chunk(self, offsets):
+        offsets = list(offsets)
+        return chunk_of(self.topic, self.partition, [self.values[o] for o in offsets], offsets=offsets)
+
+    def chunks(self, places=()):
+        return [self.chunk(offsets) for offsets in cut(range(len(self.values)), places)]
+
+
+def detector():
+    return Detector(low_policy(), "live", (TOPIC,), PARTITIONS)
+
+
+def traffic():
+    """Two partitions of a campaign with one text and one card, a hammering account, and trusted people at the end."""
+    logs = [Log(TOPIC, partition) for partition in range(PARTITIONS)]
+    for number in range(48):
+        account = f"young-{number % 8}"
+        fields = {"account_created_at": START - DAY_MS, "prompt": ASK + " 7", "payment_id": "card", "org_id": "org"}
+        fields |= {"client_ip": f"192.0.2.{number % 8}", "api_key_id": "key"}
+        if number % 6 == 5:
+            account, fields = "hammer", {}
+        if number >= 40:
+            account = f"old-{number}"
+            fields |= {"account_created_at": START - 400 * DAY_MS, "account_tier": "verified", "org_id": f"o{number}"}
+        values = event(number, account, START + number * 700, **fields)
+        logs[sum(account.encode()) % PARTITIONS].values.append(orjson.dumps(values))
+    return logs
+
+
+def run(stage, chunks):
+    """Outcomes of a stage; the decisions of all, as bytes."""
+    outcomes = [stage(chunk) for chunk in chunks]
+    return outcomes, [decision.to_bytes() for outcome in outcomes for decision in outcome.decisions]
+
+
+def logs_of(name, outcomes):
+    """Partitions of an internal topic with what outcomes say to it."""
+    logs = [Log(name, partition) for partition in range(PARTITIONS)]
+    for outcome in outcomes:
+        for partition, value in getattr(outcome, name):
+            logs[partition].values.append(value)
+    return logs
+
+
+@dataclass
+class Pass:
+    """All stages one after the other, each cut at the given places."""
+
+    requests: list = field(default_factory=list)
+    links: list = field(default_factory=list)
+    evidence: list = field(default_factory=list)
+    decisions: list = field(default_factory=list)
+    detector: Detector = field(default_factory=detector)
+
+    def go(self, places=()):
+        self.requests = traffic()
+        outcomes = self.read("requests", self.requests, places)
+        self.links = logs_of("links", outcomes)
+        self.evidence = logs_of("evidence", self.read("links", self.links, places))
+        self.read("evidence", self.evidence, places)
+        return self
+
+    def read(self, stage, logs, places=()):
+        found = []
+        for log in logs:
+            outcomes, decisions = run(getattr(self.detector, stage), log.chunks(places))
+            self.decisions.append(decisions)
+            found += outcomes
+        return found
+
+
+PLACES = st.lists(st.integers(0, 60), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return Pass().go()
+
+
+def test_the_traffic_says_something_at_every_stage(whole):
+    """Otherwise equal decisions would prove nothing."""
+    requests, links, evidence = (sum(map(len, whole.decisions[n : n + 2])) for n in (0, 2, 4))
+    assert min(requests, links, evidence) > 0
+    everything = b"".join(line for lines in whole.decisions for line in lines)
+    for part in (b'"hammer"', b'"suspend"', b'"subnet"', b'"released"', b'"api_key"'):
+        assert part in everything, part
+
+
+@settings(max_examples=25)
+@given(PLACES)
+def test_chunks_cut_differently_give_the_same_decisions(places):
+    assert Pass().go(places).decisions == Pass().go().decisions
+
+
+@settings(max_examples=25)
+@given(places=PLACES, repeats=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 60)), max_size=8))
+def test_what_is_delivered_again_changes_nothing(whole, places, repeats):
+    fresh, expected = Pass(), iter(whole.decisions)
+    for stage in ("requests", "links", "evidence"):
+        for log in getattr(whole, stage):
+            step, decisions, position = getattr(fresh.detector, stage), [], 0
+            for offsets in cut(range(len(log.values)), places):
+                back = [(start % (position + 1), length) for start, length in repeats]
+                for start, length in back:
+                    if again := range(start, min(start + length, position)):
+                        outcome = step(log.chunk(again))
+                        assert outcome.repeated_records == len(again)
+                        assert outcome.decisions + outcome.links + outcome.evidence + outcome.dead_letters == []
+                # A redelivered chunk may also reach beyond what was known.
+                overlapping = range(max(0, offsets[0] - (repeats[0][0] if repeats else 0)), offsets[-1] + 1)
+                decisions += [decision.to_bytes() for decision in step(log.chunk(overlapping)).decisions]
+                position = offsets[-1] + 1
+            assert decisions == next(expected)
+
+
+@settings(max_examples=25)
+@given(crash=st.integers(0, 60), first=PLACES, second=PLACES)
+def test_rows_sent_again_by_a_restarted_stage_count_once(whole, crash, first, second):
+    """A worker dies somewhere after sending; its successor begins anew and cuts differently."""
+    resent = [Log("links", partition) for partition in range(PARTITIONS)]
+    died, successor = detector(), detector()
+    for log in whole.requests:
+        before = [died.requests(log.chunk(part)) for part in cut(range(min(crash, len(log.values))), first)]
+        again = [successor.requests(chunk) for chunk in log.chunks(second)]
+        for sent, added in zip(resent, logs_of("links", before + again), strict=True):
+            sent.values += added.values
+    fresh = Pass()
+    evidence = logs_of("evidence", fresh.read("links", resent))
+    assert fresh.decisions == whole.decisions[2:4]
+    fresh.read("requests", whole.requests)
+    fresh.read("evidence", evidence)
+    assert fresh.decisions[-2:] == whole.decisions[-2:]
+
+
+@settings(max_examples=25)
+@given(crash=st.integers(0, 60), first=PLACES, second=PLACES)
+def test_evidence_sent_again_by_a_restarted_stage_counts_once(whole, crash, first, second):
+    resent = [Log("evidence", partition) for partition in range(PARTITIONS)]
+    died, successor = detector(), detector()
+    for log in whole.links:
+        before = [died.links(log.chunk(part)) for part in cut(range(min(crash, len(log.values))), first)]
+        again = [successor.links(chunk) for chunk in log.chunks(second)]
+        for sent, added in zip(resent, logs_of("evidence", before + again), strict=True):
+            sent.values += added.values
+    fresh = Pass()
+    fresh.read("requests", whole.requests)
+    fresh.read("evidence", resent)
+    assert fresh.decisions[-2:] == whole.decisions[-2:]
+
+
+def test_partitions_that_went_away_are_forgotten_and_the_others_are_not():
+    ran = Pass().go()
+    accounts, keys = ran.detector.tracked_accounts, ran.detector.tracked_keys
+    kept = {(topic, 0) for topic in (TOPIC, "links", "evidence")}
+    ran.detector.keep_only(kept)
+    assert 0 < ran.detector.tracked_accounts < accounts
+    assert 0 < ran.detector.tracked_keys < keys
+    assert ran.detector.position((TOPIC, 1)) == -1
+    assert ran.detector.watermark_ms(1) == 0
+    assert ran.detector.watermark_ms(0) > 0
+    # What stayed still knows what it has seen; what comes back begins anew.
+    assert ran.detector.requests(ran.requests[0].chunk([0])).repeated_records == 1
+    _, decisions = run(ran.detector.requests, ran.requests[1].chunks())
+    assert decisions == ran.decisions[1]
+    ran.detector.keep_only(set())
+    assert (ran.detector.tracked_accounts, ran.detector.tracked_keys) == (0, 0)
+
+
+@pytest.mark.parametrize("text", ["", "\u200b" * 500, "\u0301" * 500, "\u202e\ufeff" * 50, "\0" * 50])
+def test_prompts_without_a_visible_character_are_counted_and_say_nothing(text):
+    """No content row: honest oddities must not look alike."""
+    fields = {"prompt": text, "system_prompt": text, "account_created_at": START - DAY_MS}
+    log = Log(TOPIC, 0, [orjson.dumps(event(n, f"a{n}", START + n, **fields)) for n in range(10)])
+    (outcome,), decisions = run(detector().requests, log.chunks())
+    assert outcome.counters.events == 10
+    assert (outcome.counters.link_rows, outcome.links, decisions) == (0, [], [])
+
+
+def test_a_bad_record_delivered_again_is_not_set_aside_again():
+    log = Log(TOPIC, 0, [orjson.dumps(event(1, "a", START)), b"{", orjson.dumps(event(2, "a", START))])
+    one = detector()
+    assert [letter.offset for _, letter in one.requests(log.chunk([0, 1])).dead_letters] == [1]
+    again = one.requests(log.chunk([0, 1, 2]))
+    assert again.dead_letters == []
+    assert again.counters.events == 1
+
+
+def test_a_time_from_the_future_is_set_aside_and_does_not_move_the_watermark():
+    times = [START, START + 10 * 365 * DAY_MS, START + 1]
+    log = Log(TOPIC, 0, [orjson.dumps(event(n, f"a{n}", at)) for n, at in enumerate(times)])
+    one = detector()
+    outcome = one.requests(log.chunk(range(3)))
+    assert [(letter.code, letter.offset) for _, letter in outcome.dead_letters] == [("future", 1)]
+    assert one.watermark_ms(0) == START + 1
