@@ -205,13 +205,15 @@ class Standings:
 
 def adopted_from(decisions: Iterable[Decision]) -> dict[SubjectKey, SubjectRecord]:
     """Records of what ``enforcement.v1`` holds, for ``Standings.adopted``."""
-    adopted = {}
+    adopted: dict[SubjectKey, SubjectRecord] = {}
     for decision in decisions:
-        level = LEVEL_OF_ACTION.get(decision.action, 0)
+        scope, action = decision.subject.scope, decision.action
+        if scope == "asn" or action == "release":  # no rule decides on an AS, and a release is a tombstone here
+            continue
         rule_id = decision.reasons[0].signal.partition(".")[0] if decision.reasons else ""
         ttl_ms = decision.expires_at - decision.issued_at
-        standing = Standing(level, rule_id, decision.decision_id, ttl_ms, decision.expires_at) if level else None
-        adopted[decision.subject.scope, decision.subject.value] = SubjectRecord(decision.revision, [standing, None])
+        standing = Standing(LEVEL_OF_ACTION[action], rule_id, decision.decision_id, ttl_ms, decision.expires_at)
+        adopted[scope, decision.subject.value] = SubjectRecord(decision.revision, [standing, None])
     return adopted
 
 
