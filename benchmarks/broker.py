@@ -56,9 +56,8 @@ def read_all(bootstrap: str, topic: str) -> list[bytes]:
         _, end = consumer.get_watermark_offsets(place, timeout=10)
         consumer.assign([place])
         while consumer.position([place])[0].offset < end and end:
-            for message in consumer.consume(1000, timeout=0.5):
-                if message.error() is None and message.value() is not None:
-                    values.append(message.value())
+            fetched = consumer.consume(1000, timeout=0.5)
+            values += [m.value() for m in fetched if m.error() is None and m.value() is not None]
     consumer.close()
     return values
 

@@ -1,9 +1,9 @@
 """Seeded request events for the benchmarks: background, one campaign, and accounts and subnets that hammer.
 
-Events are about 900 bytes with prompts of about 90 words, ``RATE`` of them a second of event time. Bursts lie inside one
-minute, so that tumbling minutes and a sliding minute must find the same ones; brute force over the events (``expected``)
-says which those are. Every event is the first turn of a conversation with a text of its own: more sketching and sharing
-than real traffic brings, for every contestant alike.
+Events are about 900 bytes with prompts of about 90 words, ``RATE`` of them a second of event time. Bursts lie inside
+one minute, so that tumbling minutes and a sliding minute must find the same ones; brute force over the events
+(``expected``) says which those are. Every event is the first turn of a conversation with a text of its own: more
+sketching and sharing than real traffic brings, for every contestant alike.
 """
 
 from collections import Counter
@@ -130,7 +130,7 @@ def _lines(
     prompts: list[bytes],
     start_ms: int,
 ) -> list[bytes]:
-    """A quarter of the background is young; what hammers and the campaign are young, too. Half of the old have one of 500 organisations."""
+    """A quarter of the background is young, and so are those who hammer and the campaign; half of the old have an org."""
     lines = []
     for row, (name, number, net, at, prompt) in enumerate(
         zip(accounts, account.tolist(), network.tolist(), at_ms.tolist(), prompts, strict=True)

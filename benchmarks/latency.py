@@ -3,8 +3,8 @@
 First the capacity: events per second of wall clock while the worker drains a backlog on this machine, with broker and
 load on the same cores. Then background at half that rate with planted accounts: (a) ones that hammer, whose own window
 crosses a limit at a known event; (b) fresh groups of young accounts with one text each, whose twentieth member
-completes the evidence. Time runs from the acknowledgement of that event (and from its hand-over to the producer, for the
-share of the producer) to the moment a ``GatewayClient`` on another connection answers with the decision.
+completes the evidence. Time runs from the acknowledgement of that event (and from its hand-over to the producer, for
+the share of the producer) to the moment a ``GatewayClient`` on another connection answers with the decision.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ def _event(account: str, number: int, at_ms: int, prompt: str) -> bytes:
             "event_id": f"{account}-{number}",
             "occurred_at": at_ms,
             "account_id": account,
-            "client_ip": f"203.{hash(account) % 200}.{number % 200}.9",
+            "client_ip": f"203.{len(account)}.{sum(account.encode()) % 250}.9",
             "prompt": prompt,
             "account_created_at": at_ms - 2 * 86_400_000,
             "account_tier": "paid",
@@ -99,10 +99,14 @@ def planted(samples: int, seconds: float) -> list[tuple[float, str, int, str, bo
     return sorted(found)
 
 
-def send(settings: Settings, topic: str, rate: float, plan: list[tuple[float, str, int, str, bool]], times: Times) -> float:
+def send(
+    settings: Settings, topic: str, rate: float, plan: list[tuple[float, str, int, str, bool]], times: Times
+) -> float:
     """Background at ``rate`` and the planted events, on time; returns the rate that was reached."""
     seconds = plan[-1][0]
-    background = corpus(min(int(rate * (seconds + 1)), 400_000), int(time.time() * 1000) // MINUTE_MS * MINUTE_MS, seed=9, bursts=False)
+    background = corpus(
+        min(int(rate * (seconds + 1)), 400_000), int(time.time() * 1000) // MINUTE_MS * MINUTE_MS, seed=9, bursts=False
+    )
     keys = [account.encode() for _, account, *_ in plan]
     buffer, spans = spans_of(keys)
     partitions = key_partitions(np.frombuffer(buffer, np.uint8), spans.start, spans.end, PARTITIONS).tolist()
@@ -174,7 +178,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, broker() as cluster:
         place = WorkerPlace(cluster.bootstrap_servers, "latency")
         start_ms = (int(time.time() * 1000) // MINUTE_MS - 10) * MINUTE_MS
-        produce(cluster.bootstrap_servers, place.requests, corpus(5_000, start_ms - 2 * MINUTE_MS, seed=2, bursts=False))
+        produce(
+            cluster.bootstrap_servers, place.requests, corpus(5_000, start_ms - 2 * MINUTE_MS, seed=2, bursts=False)
+        )
         policy = worker_policy(Path(folder), account_limit=LIMIT)
         backlog = corpus(chosen.backlog, start_ms, seed=3, bursts=False)
         with place.process(policy) as worker:
@@ -187,7 +193,8 @@ def main() -> None:
             rate = chosen.rate or capacity / 2
             plan = planted(chosen.samples, chosen.seconds)
             thread = threading.Thread(
-                target=lambda: reached.__setitem__(0, send(place.settings, place.requests, rate, plan, times)), daemon=True
+                target=lambda: reached.__setitem__(0, send(place.settings, place.requests, rate, plan, times)),
+                daemon=True,
             )
             asyncio.run(_follow(place.settings, times, thread, 2 * chosen.samples))
             thread.join(60)

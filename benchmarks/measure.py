@@ -2,6 +2,7 @@
 
 import argparse
 import datetime as dt
+import faulthandler
 import importlib.metadata
 import json
 import os
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+faulthandler.enable()  # a crash in a compiled kernel or a client library should say where
 RESULTS = Path(__file__).with_name("results")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _PACKAGES = ("streamdetect", "faust-streaming", "aiokafka", "datasketch", "numpy", "numba", "msgspec", "orjson")
@@ -50,7 +52,11 @@ def memory_mb(pid: int | str = "self", field: str = "VmHWM") -> float:
 def machine() -> dict[str, Any]:
     """Where and under what load a measurement runs, and with which versions."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     versions = {}

@@ -1,12 +1,12 @@
 """The same job on one real Kafka, side by side: CPU per event of each contestant's process tree.
 
-Job: counts a minute per account and per subnet with limits, 128-permutation MinHash with a search for near duplicates, a
-record out per decision (``contestants/job.py``). ``streamdetect worker`` does more: trust tiers, distinct counts,
+Job: counts a minute per account and per subnet with limits, 128-permutation MinHash with a search for near duplicates,
+a record out per decision (``contestants/job.py``). ``streamdetect worker`` does more: trust tiers, distinct counts,
 repeats, organisations, keys and cards, evidence between accounts, enforcement; and its near duplicates are kept for a
 day instead of 20 s. In each round every contestant takes a fresh topic: it starts on warm-up events, is stopped
 (SIGSTOP) while the events are produced, and is measured from its continuation until all are processed; for the worker
-until all offsets of requests, rows and evidence are committed. Rounds interleave; the median counts, and ratios within one
-run. The decisions of planted bursts must equal brute force, or the run fails.
+until all offsets of requests, rows and evidence are committed. Rounds interleave; the median counts, and ratios within
+one run. The decisions of planted bursts must equal brute force, or the run fails.
 """
 
 import os
@@ -155,7 +155,9 @@ def run(contestant: Contestant, task: Task) -> dict[str, float]:
         found = _measured(task, topic, running.pid, lambda: running.wait(total))
         _settle(bootstrap, out)
     told = [orjson.loads(value) for value in read_all(bootstrap, out)]
-    decisions = {kind: {(one["key"], one["minute"]) for one in told if one["kind"] == kind} for kind in ("account", "subnet")}
+    decisions = {
+        kind: {(one["key"], one["minute"]) for one in told if one["kind"] == kind} for kind in ("account", "subnet")
+    }
     _compare(contestant.name, task, decisions)
     return {**found, "content_decisions": sum(one["kind"] == "content" for one in told)}
 
@@ -177,7 +179,9 @@ def _run_worker(task: Task) -> dict[str, float]:
     with place.process(policy) as process:
         place.lag.wait(process.poll, LIMIT_S)
         found = _measured(task, place.requests, process.pid, lambda: place.lag.wait(process.poll, LIMIT_S))
-    told = [orjson.loads(value) for value in read_all(place.settings.bootstrap_servers, place.settings.topic(DECISIONS))]
+    told = [
+        orjson.loads(value) for value in read_all(place.settings.bootstrap_servers, place.settings.topic(DECISIONS))
+    ]
     decisions: dict[str, set[tuple[str, int]]] = {"account": set(), "subnet": set()}
     for one in told:
         if one["status"] == "issued" and any(reason["signal"].endswith(".requests_1m") for reason in one["reasons"]):
@@ -223,7 +227,9 @@ def main() -> None:
     before = machine()
     start_ms = (int(time.time() * 1000) // MINUTE_MS - 30) * MINUTE_MS
     warm = corpus(chosen.warm_events, start_ms - 2 * MINUTE_MS, seed=2, bursts=False)
-    events = {fast: corpus(count, start_ms) for fast, count in ((False, chosen.slow_events), (True, chosen.fast_events))}
+    events = {
+        fast: corpus(count, start_ms) for fast, count in ((False, chosen.slow_events), (True, chosen.fast_events))
+    }
     contestants = [one for one in CONTESTANTS if chosen.only in one.name]
     rounds: dict[str, list[dict[str, float]]] = {one.name: [] for one in contestants}
     with tempfile.TemporaryDirectory() as folder, broker() as cluster:

@@ -1,9 +1,9 @@
 """CPU of each step of the worker, in process and without a broker.
 
-Drives the worker's own ``Detector`` with chunks of four partitions and takes the CPU time of the functions it calls, each
-without what it calls in turn, so the rows add up. Run as ``python benchmarks/steps.py [--events N] [--batch 500]``.
-Fetching and sending are not in it (``side_by_side.py`` measures the whole process). Names that no longer exist are
-listed as missing, and their cost shows in the step around them.
+Drives the worker's own ``Detector`` with chunks of four partitions and takes the CPU time of the functions it calls,
+each without what it calls in turn, so the rows add up. Run as ``python benchmarks/steps.py [--events N] [--batch
+500]``. Fetching and sending are not in it (``side_by_side.py`` measures the whole process). Names that no longer exist
+are listed as missing, and their cost shows in the step around them.
 """
 
 import importlib

@@ -92,7 +92,7 @@ class InForce:
         level, params = _enforceable(decision)
         before, unbroken = int(record["level"]), int(record["expires_at"]) > decision.issued_at
         if before < RATE_LIMIT or level < RATE_LIMIT or not unbroken:
-            record["since"] = decision.issued_at
+            record["since"], record["period"], record["used"] = decision.issued_at, 0, 0
         if before != level or int(record["expires_at"]) < decision.issued_at:
             record["level_since"] = decision.issued_at
         record["level"], record["expires_at"] = level, decision.expires_at
