@@ -130,7 +130,7 @@ def _lines(
     prompts: list[bytes],
     start_ms: int,
 ) -> list[bytes]:
-    """A quarter of the background is young, and so are those who hammer and the campaign; half of the old have an org."""
+    """A quarter of the background is young, and so are hammerers and the campaign; half of the old have an org."""
     lines = []
     for row, (name, number, net, at, prompt) in enumerate(
         zip(accounts, account.tolist(), network.tolist(), at_ms.tolist(), prompts, strict=True)

@@ -118,6 +118,7 @@ class Story:
         """Tell that the verdict is not the end."""
         self.say()
         self.say("The traffic goes on, and so does the gateway. Ctrl-C ends it.", "bold")
+        self.say("Decisions run out: an account that comes back then is served until the next one reaches the gateway.")
 
     def sum(self, figures: Figures, *, hours: float, wall_s: float) -> None:
         """Tell what it came to."""
