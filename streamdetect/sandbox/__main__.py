@@ -22,8 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # A command to run a Kafka here means here, whatever the tests were told to use.
     os.environ.pop(EXTERNAL_VARIABLE, None)
-    # From here on SIGTERM ends the start, the waiting and nothing else, exactly as Ctrl-C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # From here on SIGTERM ends the start, the waiting and nothing else, exactly as Ctrl-C does. A shell that starts us in
+    # the background has told us to ignore Ctrl-C: whoever sends it now means it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         cluster = start_cluster(
             tier=options.tier, nodes=options.nodes, properties=_settings(options.set), port=_port(options.port)
