@@ -22,8 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # A command to run a Kafka here means here, whatever the tests were told to use.
     os.environ.pop(EXTERNAL_VARIABLE, None)
-    # From here on SIGTERM ends the start, the waiting and nothing else, exactly as Ctrl-C does. A shell that starts us in
-    # the background has told us to ignore Ctrl-C: whoever sends it now means it.
+    # From here on SIGTERM ends the start, the waiting and nothing else, exactly as Ctrl-C does. A shell that starts a
+    # program in the background has it ignore Ctrl-C: whoever sends one all the same means it.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
