@@ -4,6 +4,7 @@ The key is the identity (two values that share a 64-bit hash are one; at ten mil
 the row plus 8 to 16 bytes of slots. Growth happens between batches, so that compiled code never allocates.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import fmix64
+from streamdetect.kernels.images import RowSection, capture_rows, restore_rows
 
 Rows = NDArray[np.void]
 Slots = NDArray[np.int32]
@@ -86,9 +88,22 @@ class KeyedRows:
         self.rows[: len(survivors)] = survivors
         self.rows[len(survivors) : self.count] = np.zeros(1, self.rows.dtype)
         self.count = len(survivors)
+        if "dirty" in (self.rows.dtype.names or ()):
+            self.live["dirty"] = 1  # renumbered
         self.slots[:] = NO_ROW
         _insert_all(self.slots, self.rows, self.count)
         return renumbered
+
+    def capture(self, stripe: int) -> RowSection:
+        """The rows due for an image; they have a ``dirty`` field."""
+        return capture_rows(self.rows, self.count, self.rows["dirty"], stripe)
+
+    def restore(self, sections: Sequence[RowSection]) -> None:
+        """Become what images in order say."""
+        self.count = sections[-1].count
+        self.rows = restore_rows(sections, self.rows.dtype, at_least=len(self.rows))
+        self.slots = np.full(_slots_for(len(self.rows)), NO_ROW, np.int32)
+        _insert_all(self.slots, self.rows, self.count)
 
     @property
     def live(self) -> Rows:

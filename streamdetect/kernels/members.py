@@ -7,11 +7,14 @@ seen in one bucket the higher wins. An entry is 48 bytes; stale ones are swept o
 count.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import fmix64
+from streamdetect.kernels.images import RowSection, capture_rows, restore_rows
 from streamdetect.kernels.windows import BUCKETS
 
 UNKNOWN, YOUNG, TRUSTED = 0, 1, 2
@@ -28,6 +31,7 @@ ENTRY = np.dtype(
         ("next", "i4"),  # the owner's next entry, -1 at the end
         ("partition", "u2"),  # where evidence for the account goes back to
         ("kind", "u1"),  # UNKNOWN, YOUNG or TRUSTED
+        ("dirty", "u1"),  # changed since the last image
     ],
     align=True,
 )
@@ -95,13 +99,14 @@ def touch(
         entry = entries[count]
         entry.member, entry.account, entry.partition = member, account, np.uint16(partition)
         entry.owner, entry.tick, entry.kind, entry.next = np.int32(owner), np.int32(tick), np.uint8(kind), np.int32(-1)
+        entry.dirty = np.uint8(1)
         _count(distinct, newest_tick, tick, kind, 1)
         return count
     entry = entries[found]
     if tick > entry.tick or (tick == entry.tick and kind > entry.kind):
         _count(distinct, newest_tick, np.int64(entry.tick), np.int64(entry.kind), -1)
         _count(distinct, newest_tick, tick, kind, 1)
-        entry.tick, entry.kind = np.int32(tick), np.uint8(kind)
+        entry.tick, entry.kind, entry.dirty = np.int32(tick), np.uint8(kind), np.uint8(1)
     return int(np.int64(found))
 
 
@@ -162,9 +167,21 @@ class Members:
         """
         before = self.count
         self.count = int(_sweep(self.entries, self.count, owners, newest_ticks))
+        self.entries["dirty"][: self.count] = 1  # renumbered
         self.slots[:] = -1
         _rehash(self.slots, self.entries, self.count)
         return before - self.count
+
+    def capture(self, stripe: int) -> RowSection:
+        """The entries due for an image."""
+        return capture_rows(self.entries, self.count, self.entries["dirty"], stripe)
+
+    def restore(self, sections: Sequence[RowSection]) -> None:
+        """Become what images in order say."""
+        self.count = sections[-1].count
+        self.entries = restore_rows(sections, ENTRY, at_least=len(self.entries))
+        self.slots = np.full(_slots_for(len(self.entries)), -1, np.int32)
+        _rehash(self.slots, self.entries, self.count)
 
     @property
     def memory_bytes(self) -> int:

@@ -4,12 +4,14 @@ Live, a node serves one partition and packed records travel between nodes on Kaf
 in rounds. A node is a function of its ordered input: cutting it into batches differently changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.images import Image, StageImage
+from streamdetect.kernels.index import find
 from streamdetect.kernels.packed import EVIDENCE, unpack
 from streamdetect.messages.account import AccountRecord
 from streamdetect.messages.decision import Decision, Mode
@@ -19,7 +21,7 @@ from streamdetect.pipeline.accept.sketch import Sketcher
 from streamdetect.pipeline.accounts.evidence import take_evidence
 from streamdetect.pipeline.accounts.features import TIER_COLUMN, WIDTH
 from streamdetect.pipeline.accounts.observe import DUPLICATE, LATE, REFUSED, Observed, observe
-from streamdetect.pipeline.accounts.records import learn_records
+from streamdetect.pipeline.accounts.records import account_hash, learn_records
 from streamdetect.pipeline.accounts.sharing import KeyType, Shared, share
 from streamdetect.pipeline.accounts.state import FACT, AccountsState
 from streamdetect.pipeline.accounts.tiers import TrustTier
@@ -153,6 +155,23 @@ class AccountsNode:
         dirty = learn_records(self.state, records)
         return AccountsOutput([], Counters(), dirty)
 
+    def capture(self, stripe: int) -> dict[str, StageImage]:
+        """What is due for an image."""
+        return {"accounts": self.state.capture(stripe), "account_standings": self.standings.capture(stripe)}
+
+    def restore(self, images: Sequence[Image]) -> None:
+        """Become what images in order say; before the first event."""
+        self.state.restore([image.stages["accounts"] for image in images])
+        self.standings.restore([image.stages["account_standings"] for image in images])
+
+    def follow(self, decisions: Iterable[Decision]) -> None:
+        """Take over what was published about accounts after the state was saved."""
+        for subject in self.standings.follow(d for d in decisions if d.subject.scope == "account"):
+            row = int(find(self.state.table.slots, self.state.table.rows, account_hash(subject[1])))
+            if row >= 0:
+                self._keep_quiet(row, subject, LIVE)
+                self._keep_quiet(row, subject, SIMULATED)
+
     def _judge_facts(
         self, rows: NDArray[np.int64], features: NDArray[np.int64], facts: NDArray[np.void]
     ) -> list[Decision]:
@@ -201,10 +220,13 @@ class AccountsNode:
     ) -> list[Decision]:
         if ruling is None:
             return []
-        level, until = self.standings.quiet(ruling.subject, ruling.track)
-        record = self.state.table.rows[row]
-        record["quiet_level"][ruling.track], record["quiet_until"][ruling.track] = level, until
+        self._keep_quiet(row, ruling.subject, ruling.track)
         return [word(ruling, features, newest, self.policy, self.mode)]
+
+    def _keep_quiet(self, row: int, subject: SubjectKey, track: int) -> None:
+        record = self.state.table.rows[row]
+        record["quiet_level"][track], record["quiet_until"][track] = self.standings.quiet(subject, track)
+        record["dirty"] = 1
 
 
 def _event_of(columns: RequestColumns, index: int) -> Newest:
@@ -269,6 +291,21 @@ class AssociationsNode:
         dirty = np.unique(absorbed.row[absorbed.row >= 0])
         return AssociationsOutput(decisions, absorbed.findings, counters, dirty)
 
+    def capture(self, stripe: int) -> dict[str, StageImage]:
+        """What is due for an image."""
+        return {"associations": self.state.capture(stripe), "key_standings": self.standings.capture(stripe)}
+
+    def restore(self, images: Sequence[Image]) -> None:
+        """Become what images in order say; before the first row."""
+        self.state.restore([image.stages["associations"] for image in images])
+        self.standings.restore([image.stages["key_standings"] for image in images])
+
+    def follow(self, decisions: Iterable[Decision]) -> None:
+        """Take over what was published about shared subjects after the state was saved."""
+        if self.standings.follow(d for d in decisions if d.subject.scope != "account"):
+            self.state.table.live["quiet_level"] = 0  # only saves work: judged anew, they find their standing
+            self.state.table.live["dirty"] = 1
+
     def _hits(self, scope: Scope, judge: Judge, absorbed: Absorbed, links: Links) -> list[tuple[int, Scope, Hit]]:
         """The rows of one scope that rules hold for."""
         if not judge.rules:
@@ -290,6 +327,7 @@ class AssociationsNode:
         quiet = self.standings.quiet(subject, ruling.track)
         record = self.state.table.rows[key]
         record["quiet_level"][ruling.track], record["quiet_until"][ruling.track] = quiet
+        record["dirty"] = 1
         return [word(ruling, absorbed.features[row], Newest(None, at), self.policy, self.mode)]
 
     def _subject_value(self, key: int) -> str:

@@ -1,7 +1,7 @@
-"""The nodes of the partitions this process owns, and what a chunk of each topic does to them. No Faust, no I/O.
+"""The shards of the partitions this process owns, and what a chunk of each topic does to them. No Faust, no I/O.
 
-A chunk that is delivered again is recognised by its offsets and changes nothing, so the state counts every record once
-for as long as this process owns the partition. State does not outlive the process yet.
+A chunk that is delivered again is recognised by its offsets and changes nothing, and the offsets are part of a shard's
+images: so the state counts every record once, whoever owns the partition.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,6 +25,7 @@ from streamdetect.pipeline.associations.links import joined_links, pack_findings
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord, adopted_from
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters, facts_of
+from streamdetect.worker.shard import Shard
 
 Place = tuple[str, int]  # topic and partition
 
@@ -45,7 +46,7 @@ class Outcome:
 
 
 class Detector:
-    """All nodes of one process. ``partitions`` is the number that requests, links and evidence have in common."""
+    """All shards of one process. ``partitions`` is the number that requests, links and evidence have in common."""
 
     def __init__(
         self,
@@ -55,59 +56,61 @@ class Detector:
         partitions: int,
     ) -> None:
         self.policy, self.mode, self.partitions = policy, mode, partitions
+        self.shards: dict[int, Shard] = {}
         self._adopted: Mapping[SubjectKey, SubjectRecord] = {}
         self._sources = {topic: index for index, topic in enumerate(sorted(request_topics))}
-        self._accounts: dict[int, AccountsNode] = {}
-        self._associations: dict[int, AssociationsNode] = {}
-        self._watermarks: dict[int, Watermark] = {}
-        self._positions: dict[Place, int] = {}
-        self._evidence_marks: dict[int, dict[int, int]] = {}
 
     def adopt(self, in_force: Iterable[Decision]) -> None:
-        """Go on from what the enforcement topic holds. Before the first chunk."""
-        assert not self._accounts
-        assert not self._associations
+        """Go on from what the enforcement topic holds, in the shards that are made from now on."""
         self._adopted = adopted_from(in_force)
 
-    def keep_only(self, places: set[Place]) -> None:
-        """Forget the partitions that are not in ``places`` any more: their next owner goes on with them."""
-        request_partitions = {partition for topic, partition in places if topic in self._sources}
-        all_partitions = {partition for _, partition in places}
-        for owned, kept in (
-            (self._accounts, request_partitions),
-            (self._watermarks, request_partitions),
-            (self._evidence_marks, all_partitions),
-            (self._associations, all_partitions),
-        ):
-            for partition in [p for p in owned if p not in kept]:
-                del owned[partition]  # type: ignore[attr-defined]
-        self._positions = {place: offset for place, offset in self._positions.items() if place in places}
+    def new_shard(self) -> Shard:
+        """An empty shard, which belongs to no partition yet."""
+        return Shard(
+            AccountsNode(self.policy, self.mode, self.partitions, self.partitions, self._adopted),
+            AssociationsNode(self.policy, self.mode, self.partitions, self._adopted),
+            Watermark(self.policy.model.max_ahead_ms),
+        )
+
+    def shard(self, partition: int) -> Shard:
+        """The shard of a partition; a new one where none was restored."""
+        shard = self.shards.get(partition)
+        if shard is None:
+            shard = self.shards[partition] = self.new_shard()
+        return shard
+
+    def keep_only(self, partitions: set[int]) -> None:
+        """Forget the partitions that are not ours any more: their next owner goes on with them."""
+        for partition in self.shards.keys() - partitions:
+            del self.shards[partition]
 
     def watermark_ms(self, partition: int) -> int:
         """Newest believed event time of a request partition, 0 before the first."""
-        watermark = self._watermarks.get(partition)
-        return watermark.time_ms if watermark else 0
+        shard = self.shards.get(partition)
+        return shard.watermark.time_ms if shard else 0
 
     def position(self, place: Place) -> int:
         """Offset of the newest record processed, -1 before the first."""
-        return self._positions.get(place, -1)
+        topic, partition = place
+        shard = self.shards.get(partition)
+        return shard.positions.get(topic, -1) if shard else -1
 
     @property
     def tracked_accounts(self) -> int:
         """Accounts in memory."""
-        return sum(node.state.table.count for node in self._accounts.values())
+        return sum(shard.accounts.state.table.count for shard in self.shards.values())
 
     @property
     def tracked_keys(self) -> int:
         """Typed keys in memory, those used by one account included."""
-        states = [node.state for node in self._associations.values()]
+        states = [shard.associations.state for shard in self.shards.values()]
         return sum(state.table.count + state.singles.count for state in states)
 
     @property
     def evicted(self) -> int:
         """Accounts, keys and subjects forgotten because a bound was reached."""
-        accounts = sum(node.state.evicted + node.standings.evicted for node in self._accounts.values())
-        return accounts + sum(node.state.evicted + node.standings.evicted for node in self._associations.values())
+        nodes = [node for shard in self.shards.values() for node in (shard.accounts, shard.associations)]
+        return sum(node.state.evicted + node.standings.evicted for node in nodes)
 
     def requests(self, chunk: Chunk) -> Outcome:
         """Request events: accept, accounts, decisions; rows for the owners of shared keys."""
@@ -122,8 +125,7 @@ class Detector:
         outcome.unknown_values = sum(columns.unknown_values.values())
         self._count_keys(chunk, outcome)
         if len(columns):
-            node = self._accounts_node(chunk.partition)
-            output = node.events(columns)
+            output = self.shard(chunk.partition).accounts.events(columns)
             assert output.shared is not None
             assert output.observed is not None
             source = self._sources[chunk.topic] * self.partitions + chunk.partition
@@ -136,11 +138,7 @@ class Detector:
         """Rows about shared keys: associations and decisions; evidence back to where the rows came from."""
         outcome = Outcome()
         fresh = self._fresh(chunk, outcome)
-        node = self._associations.get(chunk.partition)
-        if node is None:
-            node = self._associations[chunk.partition] = AssociationsNode(
-                self.policy, self.mode, self.partitions, self._adopted
-            )
+        node = self.shard(chunk.partition).associations
         parts = {}
         for index in np.flatnonzero(fresh).tolist():
             links, _ = unpack_links(node.state, chunk.value(index) or b"", self.partitions)
@@ -162,7 +160,8 @@ class Detector:
         """Evidence about accounts of one request partition."""
         outcome = Outcome()
         fresh = self._fresh(chunk, outcome)
-        marks = self._evidence_marks.setdefault(chunk.partition, {})
+        shard = self.shard(chunk.partition)
+        marks = shard.marks
         accounts: list[NDArray[np.uint64]] = []
         facts: list[NDArray[np.void]] = []
         for index in np.flatnonzero(fresh).tolist():
@@ -173,8 +172,7 @@ class Detector:
                 accounts.append(about[new])
                 facts.append(found[new])
         if facts:
-            node = self._accounts_node(chunk.partition)
-            output = node.evidence(np.concatenate(accounts), np.concatenate(facts))
+            output = shard.accounts.evidence(np.concatenate(accounts), np.concatenate(facts))
             outcome.decisions, outcome.counters = output.decisions, output.counters
         return outcome
 
@@ -188,29 +186,21 @@ class Detector:
         ]
         known = [(entry.account_id, entry.account) for entry in entries if fresh[entry.record]]
         if known:
-            self._accounts_node(chunk.partition).records(known)
+            self.shard(chunk.partition).accounts.records(known)
         return outcome
-
-    def _accounts_node(self, partition: int) -> AccountsNode:
-        node = self._accounts.get(partition)
-        if node is None:
-            node = AccountsNode(self.policy, self.mode, self.partitions, self.partitions, self._adopted)
-            self._accounts[partition] = node
-        return node
 
     def _fresh(self, chunk: Chunk, outcome: Outcome) -> NDArray[np.bool_]:
         """Which records were not processed before; moves the position of their partition."""
-        place = (chunk.topic, chunk.partition)
-        fresh = chunk.offsets > self._positions.get(place, -1)
+        positions = self.shard(chunk.partition).positions
+        seen = positions.get(chunk.topic, -1)
+        fresh = chunk.offsets > seen
         outcome.repeated_records = int(np.count_nonzero(~fresh))
-        self._positions[place] = max(self._positions.get(place, -1), int(chunk.offsets[-1]))
+        positions[chunk.topic] = max(seen, int(chunk.offsets[-1]))
         return fresh
 
     def _believable(self, partition: int, columns: RequestColumns, rejects: list[Reject]) -> RequestColumns:
         """Reject events from the future, and move the watermark."""
-        watermark = self._watermarks.get(partition)
-        if watermark is None:
-            watermark = self._watermarks[partition] = Watermark(self.policy.model.max_ahead_ms)
+        watermark = self.shard(partition).watermark
         ids = columns.account_id
         future = watermark.judge(columns.occurred_at, hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0)))
         if not future.any():

@@ -130,7 +130,7 @@ class Worker:
 
     async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         assert self._app is not None
-        self._detector.keep_only({(tp.topic, tp.partition) for tp in assigned})
+        self._detector.keep_only({tp.partition for tp in assigned})
         self._app.consumer.set_gate(self._gate)
         self._app.consumer.set_before_revoke(self._before_revoke, timeout_s=5.0)
         self._ready = True

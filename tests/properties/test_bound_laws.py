@@ -137,7 +137,9 @@ def test_repeats_are_known_for_a_generation_and_forgotten_after_two(values, gene
     seen, answers = SeenHashes(generation), []
     for piece in cut(values, places):
         seen.reserve(len(piece))
-        answers += [bool(first_seen(seen.tables, seen.state, generation, np.uint64(value))) for value in piece]
+        answers += [
+            bool(first_seen(seen.tables, seen.dirty, seen.state, generation, np.uint64(value))) for value in piece
+        ]
 
     new = []  # values in order of first sight
     for value, is_new in zip(values, answers, strict=True):

@@ -67,6 +67,14 @@ class Watermark:
         """The watermark."""
         return int(self._state[0])
 
+    def capture(self) -> dict[str, list[int]]:
+        """All of it, for an image."""
+        return {"state": self._state.tolist(), "times": self._times.tolist(), "accounts": self._accounts.tolist()}
+
+    def restore(self, image: dict[str, list[int]]) -> None:
+        """Become what an image says."""
+        self._state[:], self._times[:], self._accounts[:] = image["state"], image["times"], image["accounts"]
+
     def judge(self, occurred_at: NDArray[np.int64], account: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Move on over a batch, event by event; true where an event is from the future and must be rejected."""
         future = np.zeros(len(occurred_at), np.bool_)

@@ -121,6 +121,7 @@ def _note(facts: Facts, newest: int, row: Record, ignored: NDArray[np.int64]) ->
         return
     fact.key, fact.at, fact.event = row.key, row.at, row.event
     fact.young, fact.trusted, fact.members, fact.family = row.young, row.trusted, row.members, row.family
+    fact.dirty = np.uint8(1)
 
 
 @njit(cache=True, nogil=True)
@@ -147,7 +148,7 @@ def apply_evidence(
             continue
         account = rows[row]
         if account.ledger < 0:
-            account.ledger = np.int32(ledger_count)
+            account.ledger, account.dirty = np.int32(ledger_count), np.uint8(1)
             ledger_count += 1
         facts = ledgers[account.ledger]
         now = max(account.newest, incoming[index].at)

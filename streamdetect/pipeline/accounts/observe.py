@@ -92,6 +92,7 @@ def observe_events(
     rows: NDArray[np.void],
     row_count: int,
     seen: NDArray[np.uint64],
+    seen_dirty: NDArray[np.uint8],
     seen_state: NDArray[np.int64],
     seen_generation: int,
     subnet_slots: NDArray[np.int32],
@@ -123,7 +124,7 @@ def observe_events(
 ) -> tuple[int, int]:
     """The loop behind ``observe``; returns the numbers of rows and of subnet entries then in use."""
     for index in range(len(occurred)):
-        if not first_seen(seen, seen_state, seen_generation, event_hash[index]):
+        if not first_seen(seen, seen_dirty, seen_state, seen_generation, event_hash[index]):
             fate[index] = DUPLICATE
             continue
         if _RATE_LIMITED <= outcome[index] <= _BLOCKED:
@@ -148,6 +149,7 @@ def observe_events(
             fate[index] = LATE
             row_of[index] = -1
             continue
+        account.dirty = np.uint8(1)
         newest = np.int64(account.newest)
         newest_at[index] = newest
         if now == newest:
@@ -226,7 +228,7 @@ def observe(
     before = state.table.count
     rows, subnets = observe_events(
         state.table.slots, state.table.rows, before,
-        state.seen.tables, state.seen.state, state.seen.generation,
+        state.seen.tables, state.seen.dirty, state.seen.state, state.seen.generation,
         state.subnets.slots, state.subnets.entries, state.subnets.count,
         state.ledgers, tiers_ms, account, event,
         columns.occurred_at, columns.kind, columns.outcome, columns.account_created_at, columns.account_tier,

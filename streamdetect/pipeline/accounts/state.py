@@ -4,11 +4,21 @@ Bounded by ``accounts_max``: when it is reached, the tenth of the accounts that 
 (and counted); that is the only way in which a bound can change a result.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.images import (
+    StageImage,
+    capture_blobs,
+    capture_bytes,
+    capture_rows,
+    restore_blobs,
+    restore_bytes,
+    restore_rows,
+)
 from streamdetect.kernels.index import KeyedRows
 from streamdetect.kernels.members import TICK_MS, Members
 from streamdetect.kernels.seen import SeenHashes
@@ -41,6 +51,7 @@ ACCOUNT = np.dtype(
         ("tier_told", "u1"),  # by the gateway, in events
         ("tier_recorded", "u1"),  # by the provider, in account records
         ("quiet_level", "u1", (2,)),
+        ("dirty", "u1"),  # changed since the last image
     ],
     align=True,
 )
@@ -53,6 +64,7 @@ FACT = np.dtype(
         ("trusted", "u4"),
         ("members", "u4"),
         ("family", "u1"),
+        ("dirty", "u1"),
     ],
     align=True,
 )
@@ -72,6 +84,7 @@ class AccountsState:
     long_event_ids: dict[int, bytes] = field(default_factory=dict)
     newest: int = 0
     evicted: int = 0
+    _ids_captured: int = 0
 
     def reserve(self, events: int) -> None:
         """Make room for a batch: at most one new row, subnet and ledger an event."""
@@ -114,6 +127,7 @@ class AccountsState:
         ends = len(self.ids) + np.cumsum(end - start)
         self.table.rows["id_start"][rows], self.table.rows["id_length"][rows] = ends - (end - start), end - start
         self.ids += joined(source, start, end).tobytes()
+        self.table.rows["dirty"][rows] = 1
 
     @property
     def memory_bytes(self) -> int:
@@ -126,6 +140,48 @@ class AccountsState:
             + len(self.ids)
             + sum(len(raw) + 90 for raw in self.long_event_ids.values())
         )
+
+    def capture(self, stripe: int) -> StageImage:
+        """What is due for an image; afterwards nothing is dirty."""
+        long_lived = self.table.live["event_id_length"] == LONG_EVENT_ID
+        long_due = np.flatnonzero(long_lived & (self.table.live["dirty"] != 0)).tolist()
+        long_ids = {row: self.long_event_ids[row] for row in np.flatnonzero(long_lived).tolist()}
+        rows = {
+            "accounts": self.table.capture(stripe),
+            "subnets": self.subnets.capture(stripe),
+            "facts": capture_rows(self._facts, len(self._facts), self._facts["dirty"], stripe),
+            "ids": capture_bytes(self.ids, self._ids_captured, stripe),
+            **self.seen.capture(stripe),
+        }
+        self._ids_captured = len(self.ids)
+        meta = {
+            "seen_state": self.seen.state.tolist(),
+            "ids_bytes": len(self.ids),
+            "newest": self.newest,
+            "evicted": self.evicted,
+        }
+        return StageImage(meta, rows, {"long_event_ids": capture_blobs(long_ids, long_due, stripe)})
+
+    def restore(self, images: Sequence[StageImage]) -> None:
+        """Become what images in order say."""
+        meta = images[-1].meta
+        self.table.restore([image.rows["accounts"] for image in images])
+        self.subnets.restore([image.rows["subnets"] for image in images])
+        self.seen.restore(images, meta["seen_state"])
+        facts = [image.rows["facts"] for image in images]
+        self.ledger_count = facts[-1].count // FACTS_PER_ACCOUNT
+        self.ledgers = restore_rows(facts, FACT, at_least=self.ledgers.size).reshape(-1, FACTS_PER_ACCOUNT)
+        self.ids = restore_bytes([image.rows["ids"] for image in images], meta["ids_bytes"])
+        self._ids_captured = len(self.ids)
+        long_ids = restore_blobs([image.blobs["long_event_ids"] for image in images])
+        lengths = self.table.live["event_id_length"]
+        self.long_event_ids = {row: raw for row, raw in long_ids.items() if lengths[row : row + 1] == LONG_EVENT_ID}
+        self.newest, self.evicted = meta["newest"], meta["evicted"]
+
+    @property
+    def _facts(self) -> NDArray[np.void]:
+        """The ledgers in use, as one row of facts after the other."""
+        return self.ledgers[: self.ledger_count].reshape(-1)
 
     def _sweep_subnets(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64] | None = None) -> None:
         ticks = self.table.live["newest"] // TICK_MS if newest_ticks is None else newest_ticks
@@ -142,6 +198,7 @@ class AccountsState:
         owners = self.table.keep(kept)
         self._sweep_subnets(owners, ticks)
         ids, self.ids = np.frombuffer(bytes(self.ids), np.uint8), bytearray()
+        self._ids_captured = 0
         self.name_new_rows(0, ids, starts[kept], starts[kept] + lengths[kept])
         self.long_event_ids = {int(owners[row]): raw for row, raw in self.long_event_ids.items() if owners[row] >= 0}
         used = self.table.live["ledger"] > ABSENT
@@ -149,5 +206,6 @@ class AccountsState:
         self.ledgers[: len(ledgers)] = ledgers
         self.ledgers[len(ledgers) : self.ledger_count] = np.zeros(1, FACT)
         self.ledger_count = len(ledgers)
+        self._facts["dirty"] = 1
         self.table.live["ledger"][used] = np.arange(len(ledgers))
         self.evicted += count

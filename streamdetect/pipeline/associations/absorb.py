@@ -84,13 +84,14 @@ def _wait_alone(
     if row == count:
         single.member, single.account, single.newest = member, account, occurred_at
         single.partition, single.kind, single.promoted = np.uint16(partition), np.uint8(kind), np.uint8(0)
+        single.dirty = np.uint8(1)
         return count + 1, -1
     if single.promoted != 0 or single.member != member:
         return count, row
     tick, newest_tick = occurred_at // TICK_MS, single.newest // TICK_MS
     if tick > newest_tick or (tick == newest_tick and kind > single.kind):
         single.kind = np.uint8(kind)
-    single.newest = max(single.newest, occurred_at)
+    single.newest, single.dirty = max(single.newest, occurred_at), np.uint8(1)
     return count, -1
 
 
@@ -130,7 +131,7 @@ def absorb_rows(
             key, lone = rows[row], singles[single]
             key.newest, key.raw, key.head, key.key_type = lone.newest, keys[index], np.int32(-1), np.uint8(kind_of_key)
             if lone.promoted == 0:
-                lone.promoted = np.uint8(1)
+                lone.promoted, lone.dirty = np.uint8(1), np.uint8(1)
                 entry = touch(
                     member_slots, entries, entry_count, key.distinct, row, lone.newest // TICK_MS, lone.member,
                     lone.account, np.int64(lone.partition), lone.newest // TICK_MS, np.int64(lone.kind),
@@ -142,6 +143,7 @@ def absorb_rows(
             key = rows[row]
             key.newest, key.raw, key.head, key.key_type = now, keys[index], np.int32(-1), np.uint8(kind_of_key)
         key = rows[row]
+        key.dirty = np.uint8(1)
         if now > key.newest:
             advance(key.requests, key.newest, now)
             advance_members(key.distinct, key.newest // TICK_MS, now // TICK_MS)

@@ -6,11 +6,13 @@ as if they had had one from the start. Before anything grows, keys whose windows
 changes nothing. Bounded by ``keys_max`` and ``singles_max``: at the bound those silent longest go too, and are counted.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.images import StageImage, capture_bytes, restore_bytes
 from streamdetect.kernels.index import KeyedRows
 from streamdetect.kernels.members import TICK_MS, Members
 from streamdetect.kernels.spans import joined
@@ -35,6 +37,7 @@ KEY = np.dtype(
         ("key_type", "u1"),
         ("suspect", "u1"),
         ("quiet_level", "u1", (2,)),
+        ("dirty", "u1"),  # changed since the last image
     ],
     align=True,
 )
@@ -47,6 +50,7 @@ SINGLE = np.dtype(
         ("partition", "u2"),
         ("kind", "u1"),
         ("promoted", "u1"),
+        ("dirty", "u1"),
     ],
     align=True,
 )
@@ -65,6 +69,7 @@ class AssociationsState:
     high_water: dict[int, int] = field(default_factory=dict)  # source partition -> newest source offset taken in
     newest: int = 0
     evicted: int = 0
+    _names_captured: int = 0
 
     def reserve(self, rows: int) -> None:
         """Make room for ``rows`` incoming rows; what counts nowhere any more goes before anything grows."""
@@ -89,10 +94,39 @@ class AssociationsState:
         """Bytes of everything that grows with keys."""
         return self.table.memory_bytes + self.singles.memory_bytes + self.members.memory_bytes + len(self.names)
 
+    def capture(self, stripe: int) -> StageImage:
+        """What is due for an image; afterwards nothing is dirty."""
+        rows = {
+            "keys": self.table.capture(stripe),
+            "singles": self.singles.capture(stripe),
+            "members": self.members.capture(stripe),
+            "names": capture_bytes(self.names, self._names_captured, stripe),
+        }
+        self._names_captured = len(self.names)
+        meta = {
+            "high_water": list(self.high_water.items()),
+            "names_bytes": len(self.names),
+            "newest": self.newest,
+            "evicted": self.evicted,
+        }
+        return StageImage(meta, rows)
+
+    def restore(self, images: Sequence[StageImage]) -> None:
+        """Become what images in order say."""
+        meta = images[-1].meta
+        self.table.restore([image.rows["keys"] for image in images])
+        self.singles.restore([image.rows["singles"] for image in images])
+        self.members.restore([image.rows["members"] for image in images])
+        self.names = restore_bytes([image.rows["names"] for image in images], meta["names_bytes"])
+        self._names_captured = len(self.names)
+        self.high_water = dict(meta["high_water"])
+        self.newest, self.evicted = meta["newest"], meta["evicted"]
+
     def _sweep_members(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64]) -> None:
         """Drop stale entries and chain the rest anew, oldest last."""
         self.members.sweep(owners, newest_ticks)
         self.table.live["head"] = -1
+        self.table.live["dirty"] = 1
         entries = self.members.entries[: self.members.count]
         order = np.argsort(entries["owner"], kind="stable")
         owner = entries["owner"][order]
@@ -119,7 +153,7 @@ class AssociationsState:
         starts, ends = starts[kept], starts[kept] + lengths[kept]
         names = joined(np.frombuffer(bytes(self.names), np.uint8), starts, ends)
         self.table.live["name_start"] = np.cumsum(ends - starts) - (ends - starts)
-        self.names = bytearray(names.tobytes())
+        self.names, self._names_captured = bytearray(names.tobytes()), 0
         self._sweep_members(owners, ticks)
 
     def _sweep_singles(self, rows: int) -> None:

@@ -35,3 +35,11 @@ class Caps:
             return False
         issued.append(at)
         return True
+
+    def capture(self) -> dict[int, list[int]]:
+        """What has been used, for an image."""
+        return {level: list(issued) for level, issued in self._issued.items()}
+
+    def restore(self, issued: dict[int, list[int]]) -> None:
+        """Go on from what an image says was used."""
+        self._issued = {level: deque(issued.get(level, ())) for level in _LEVELS}

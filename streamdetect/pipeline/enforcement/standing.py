@@ -6,11 +6,14 @@ never ends sooner for it, and ends by itself. After that the next hit decides an
 enforced and simulated.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from hashlib import blake2b
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+import msgspec
+
+from streamdetect.kernels.images import STRIPE_ROWS, STRIPES, BlobSection, StageImage, restore_blobs
 from streamdetect.messages.decision import Decision
 from streamdetect.messages.policy import ACTIONS, Scope
 from streamdetect.pipeline.decisions.caps import Caps
@@ -38,11 +41,15 @@ class Standing:
 
 @dataclass(slots=True)
 class SubjectRecord:
-    """A subject's count of decisions, and by track its standing and what a cap holds back (level, until when)."""
+    """A subject's count of decisions, and by track its standing and what a cap holds back (level, until when).
+
+    ``number`` is its place in images.
+    """
 
     revision: int = 0
     tracks: list[Standing | None] = field(default_factory=lambda: [None, None])
     held: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0), (0, 0)])
+    number: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,11 @@ class Standings:
     adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     _subjects: dict[SubjectKey, SubjectRecord] = field(default_factory=dict)
     _caps: list[Caps] = field(init=False)
+    _numbered: list[SubjectKey] = field(default_factory=list)
+    _dirty: set[int] = field(default_factory=set)
+    _numbers_written: int = 0
+    _taken: set[str] = field(default_factory=set)
+    _later: dict[SubjectKey, list[Decision]] = field(default_factory=dict)
     evicted: int = 0
 
     def __post_init__(self) -> None:
@@ -123,7 +135,7 @@ class Standings:
         if standing is None:
             return None
         record = self._subjects[subject]
-        record.revision += 1
+        self._raise_revision(record)
         record.tracks[track] = None
         return Ruling(
             subject, 0, RELEASED, track, standing.decision_id, record.revision, at, at, (), False, standing.decision_id
@@ -138,13 +150,15 @@ class Standings:
         level: int,
         at: int,
         trigger: int,
-    ) -> Ruling:
+    ) -> Ruling | None:
         rule = hit.rules[0]
         decision_id = self._decision_id(subject, level, trigger)
+        if decision_id in self._taken:
+            return None
         held = not self._caps[hit.track].take(level, at)
         lasts_ms = self.policy.held_log_interval_ms if held else rule.ttl_ms
         expires_at = at + lasts_ms + (0 if held else self._jitter_ms(subject, lasts_ms))
-        record.revision += 1
+        self._raise_revision(record)
         if held:
             record.held[hit.track] = (level, expires_at)
         else:
@@ -161,7 +175,7 @@ class Standings:
         expires_at = at + rule.ttl_ms + self._jitter_ms(subject, rule.ttl_ms)
         if expires_at <= standing.expires_at:  # another rule with a shorter ttl must not end a standing sooner
             return None
-        record.revision += 1
+        self._raise_revision(record)
         standing.expires_at, standing.rule_id, standing.ttl_ms = expires_at, rule.rule.id, rule.ttl_ms
         return Ruling(
             subject, standing.level, RENEWED, hit.track, standing.decision_id, record.revision,
@@ -184,13 +198,24 @@ class Standings:
         record = self._subjects.get(subject)
         if record is None and (adopted := self.adopted.get(subject)) is not None:
             record = self._put(subject, SubjectRecord(adopted.revision, list(adopted.tracks)))
+        if self._later and (later := self._later.pop(subject, None)) is not None:
+            record = record or self._put(subject, SubjectRecord())
+            for decision in later:
+                self._follow(record, decision)
         return record
 
     def _put(self, subject: SubjectKey, record: SubjectRecord) -> SubjectRecord:
         if len(self._subjects) >= self.subjects_max:
             self._forget_ended()
         self._subjects[subject] = record
+        record.number = len(self._numbered)
+        self._numbered.append(subject)
+        self._dirty.add(record.number)
         return record
+
+    def _raise_revision(self, record: SubjectRecord) -> None:
+        record.revision += 1
+        self._dirty.add(record.number)
 
     def _forget_ended(self) -> None:
         """Drop the tenth whose standings ended first; a subject in force is dropped only if all are."""
@@ -201,6 +226,103 @@ class Standings:
         for _, subject in ends[: max(1, self.subjects_max // 10)]:
             del self._subjects[subject]
         self.evicted += max(1, self.subjects_max // 10)
+        self._numbered = list(self._subjects)
+        for number, record in enumerate(self._subjects.values()):
+            record.number = number
+        self._dirty = set(range(max(len(self._numbered), self._numbers_written)))
+
+    # Images, and what was decided after the newest of them
+
+    def capture(self, stripe: int) -> StageImage:
+        """What is due for an image; afterwards nothing is dirty."""
+        due = self._dirty | {
+            number
+            for start in range(stripe % STRIPES * STRIPE_ROWS, len(self._numbered), STRIPES * STRIPE_ROWS)
+            for number in range(start, min(start + STRIPE_ROWS, len(self._numbered)))
+        }
+        blobs = {number: self._blob(number) for number in sorted(due)}
+        self._dirty, self._numbers_written = set(), len(self._numbered)
+        meta = {
+            "caps": [caps.capture() for caps in self._caps],
+            "taken": sorted(self._taken),
+            "later": [decision.to_bytes() for decisions in self._later.values() for decision in decisions],
+            "evicted": self.evicted,
+        }
+        return StageImage(meta, {}, {"subjects": BlobSection(blobs)})
+
+    def restore(self, images: Sequence[StageImage]) -> None:
+        """Become what images in order say."""
+        for blob in restore_blobs([image.blobs["subjects"] for image in images]).values():
+            scope, value, revision, tracks, held = msgspec.msgpack.decode(blob)
+            standings = [Standing(*track) if track else None for track in tracks]
+            self._put((scope, value), SubjectRecord(revision, standings, [(level, until) for level, until in held]))
+        meta = images[-1].meta
+        for caps, issued in zip(self._caps, meta["caps"], strict=True):
+            caps.restore(issued)
+        self._taken = set(meta["taken"])
+        self._keep_for_later(Decision.model_validate_json(raw) for raw in meta["later"])
+        self.evicted = meta["evicted"]
+        self._dirty, self._numbers_written = set(), len(self._numbered)
+
+    def follow(self, decisions: Iterable[Decision]) -> list[SubjectKey]:
+        """Take over what was published after the state was last saved, in order; returns the subjects known by then.
+
+        What led to it will be processed again: no decision of the log is taken a second time, and its revisions are
+        never used for anything else. Subjects that are not known yet follow when they are first touched.
+        """
+        known = []
+        for decision in decisions:
+            scope, value = decision.subject.scope, decision.subject.value
+            if decision.status == "issued":
+                self._taken.add(decision.decision_id)
+            if scope == "asn":  # no rule decides on an AS
+                continue
+            record = self._subjects.get((scope, value))
+            if record is None:
+                self._keep_for_later([decision])
+            else:
+                self._follow(record, decision)
+                known.append((scope, value))
+        return known
+
+    def forget_followed(self) -> None:
+        """All that was processed again by now: what was followed has no say any more."""
+        self._taken.clear()
+        self._later.clear()
+
+    def _keep_for_later(self, decisions: Iterable[Decision]) -> None:
+        for decision in decisions:
+            if decision.subject.scope != "asn":
+                self._later.setdefault((decision.subject.scope, decision.subject.value), []).append(decision)
+
+    def _follow(self, record: SubjectRecord, decision: Decision) -> None:
+        if decision.revision <= record.revision:
+            return
+        record.revision = decision.revision
+        self._dirty.add(record.number)
+        track = SIMULATED if decision.simulated else LIVE
+        if decision.status == "released":
+            record.tracks[track] = None
+        elif decision.action != "release" and decision.status in (ISSUED, RENEWED, "lapsed"):
+            level = LEVEL_OF_ACTION[decision.action]
+            if decision.status != RENEWED:
+                self._caps[track].take(level, decision.issued_at)
+            record.tracks[track] = self._standing_of(decision, level)
+
+    def _standing_of(self, decision: Decision, level: int) -> Standing:
+        rule_id = _rule_of(decision)
+        own = [rule.ttl_ms for rule in self.policy.rules if rule.rule.id == rule_id]
+        ttl_ms = own[0] if own else decision.expires_at - decision.issued_at
+        return Standing(level, rule_id, decision.decision_id, ttl_ms, decision.expires_at)
+
+    def _blob(self, number: int) -> bytes | None:
+        if number >= len(self._numbered):
+            return None
+        subject = self._numbered[number]
+        record = self._subjects[subject]
+        tracks = [standing and astuple(standing) for standing in record.tracks]
+        stored: tuple[Any, ...] = (*subject, record.revision, tracks, record.held)
+        return msgspec.msgpack.encode(stored)
 
 
 def adopted_from(decisions: Iterable[Decision]) -> dict[SubjectKey, SubjectRecord]:
@@ -210,11 +332,15 @@ def adopted_from(decisions: Iterable[Decision]) -> dict[SubjectKey, SubjectRecor
         scope, action = decision.subject.scope, decision.action
         if scope == "asn" or action == "release":  # no rule decides on an AS, and a release is a tombstone here
             continue
-        rule_id = decision.reasons[0].signal.partition(".")[0] if decision.reasons else ""
+        rule_id = _rule_of(decision)
         ttl_ms = decision.expires_at - decision.issued_at
         standing = Standing(LEVEL_OF_ACTION[action], rule_id, decision.decision_id, ttl_ms, decision.expires_at)
         adopted[scope, decision.subject.value] = SubjectRecord(decision.revision, [standing, None])
     return adopted
+
+
+def _rule_of(decision: Decision) -> str:
+    return decision.reasons[0].signal.partition(".")[0] if decision.reasons else ""
 
 
 def level_max_of(tier_unknown: bool, policy: CompiledPolicy) -> int:

@@ -1,0 +1,68 @@
+"""All that one partition knows: its accounts, its typed keys, how far each topic was read, and how to save it.
+
+The partitions of requests, accounts, links and evidence with one number are always owned together, so they are saved
+together: an image is the state right after some chunk, with the offsets that are inside.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamdetect.kernels.images import Image, StageImage
+from streamdetect.messages.decision import Decision
+from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
+
+
+@dataclass(slots=True)
+class Shard:
+    """One partition. ``positions`` is the newest offset processed by topic, ``marks`` the newest evidence by source.
+
+    ``log_from`` is, by partition of the decision log, where a successor must begin to read what was decided since.
+    """
+
+    accounts: AccountsNode
+    associations: AssociationsNode
+    watermark: Watermark
+    positions: dict[str, int] = field(default_factory=dict)
+    marks: dict[int, int] = field(default_factory=dict)
+    log_from: dict[int, int] = field(default_factory=dict)
+    # Offsets up to which what is processed was processed before, by the owner whose decisions were followed.
+    repeated_until: dict[str, int] = field(default_factory=dict)
+
+    def capture(self, stripe: int, held: Iterable[Decision] = ()) -> Image:
+        """What is due for an image of number ``stripe``; ``held`` are decisions that wait at the brake."""
+        self._forget_followed()
+        source = StageImage(
+            {
+                "watermark": self.watermark.capture(),
+                "positions": dict(self.positions),
+                "marks": dict(self.marks),
+                "log_from": dict(self.log_from),
+                "repeated_until": dict(self.repeated_until),
+                "held": [decision.to_bytes() for decision in held],
+            }
+        )
+        return Image({**self.accounts.capture(stripe), **self.associations.capture(stripe), "source": source})
+
+    def restore(self, images: Sequence[Image]) -> list[Decision]:
+        """Become what images in order say; returns the decisions that waited at the brake."""
+        self.accounts.restore(images)
+        self.associations.restore(images)
+        source: dict[str, Any] = images[-1].stages["source"].meta
+        self.watermark.restore(source["watermark"])
+        self.positions, self.marks, self.log_from = source["positions"], source["marks"], source["log_from"]
+        self.repeated_until = source["repeated_until"]
+        return [Decision.model_validate_json(raw) for raw in source["held"]]
+
+    def follow(self, decisions: Sequence[Decision], ends: dict[str, int]) -> None:
+        """Take over what was published after the image; ``ends`` is how far its writer may have read each topic."""
+        self.accounts.follow(decisions)
+        self.associations.follow(decisions)
+        self.repeated_until |= ends
+
+    def _forget_followed(self) -> None:
+        if self.repeated_until and all(self.positions.get(t, -1) >= end - 1 for t, end in self.repeated_until.items()):
+            self.repeated_until = {}
+            self.accounts.standings.forget_followed()
+            self.associations.standings.forget_followed()
