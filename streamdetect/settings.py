@@ -75,6 +75,12 @@ class Settings(BaseSettings):
         default=1000, ge=0, description="brake: new restrictions per minute of wall clock"
     )
     lag_max_s: float = Field(default=300.0, gt=0, description="brake: no new restriction when further behind than this")
+    image_interval_s: float = Field(
+        default=10.0, gt=0, description="state is saved so often; what came since is processed again after a crash"
+    )
+    image_bytes_per_s: float = Field(
+        default=16e6, gt=0, description="changelog budget of a worker; larger images come up to 6 times less often"
+    )
     chunk_records: int = Field(default=500, ge=1, le=100_000, description="most records handed to the pipeline at once")
 
     metrics_host: str = "127.0.0.1"

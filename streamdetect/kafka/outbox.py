@@ -18,6 +18,7 @@ from aiokafka.errors import KafkaError
 from streamdetect.errors import UnreachableError
 from streamdetect.kafka.security import aiokafka_options
 from streamdetect.kafka.topics import REACH_TIMEOUT_S, why_unreachable
+from streamdetect.ports import Stored
 from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 
@@ -63,7 +64,7 @@ class Outbox:
         self._bounds = bounds or OutboxBounds()
         self._producer: AIOKafkaProducer | None = None
         # Oldest first: the deadline only ever looks at the first one.
-        self._under_way: dict[asyncio.Future[None], _Entry] = {}
+        self._under_way: dict[asyncio.Future[Stored], _Entry] = {}
         self._bytes = 0
         self._handed_over = 0
         self._failure: UnreachableError | None = None
@@ -125,7 +126,7 @@ class Outbox:
         key: bytes | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
-    ) -> asyncio.Future[None]:
+    ) -> asyncio.Future[Stored]:
         """Hand over one record; waits while too much is under way. The future resolves on delivery.
 
         Without ``partition`` the key decides (murmur2, as Java clients do). It raises ``UnreachableError``, and so does
@@ -134,7 +135,7 @@ class Outbox:
         size = len(value or b"") + len(key or b"")
         await self._wait_for_room(size)
         assert self._producer is not None, "start() first"
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        sent: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self._enter(sent, size)
         try:
             delivery = await self._producer.send(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms)
@@ -175,7 +176,7 @@ class Outbox:
             return True
         return len(self._under_way) < self._bounds.records_max and self._bytes + size <= self._bounds.bytes_max
 
-    def _enter(self, sent: asyncio.Future[None], size: int) -> None:
+    def _enter(self, sent: asyncio.Future[Stored], size: int) -> None:
         loop = asyncio.get_running_loop()
         self._handed_over += 1
         self._under_way[sent] = _Entry(self._handed_over, loop.time() + self._bounds.delivery_timeout_s, size)
@@ -183,19 +184,20 @@ class Outbox:
         if self._deadline is None:
             self._deadline = loop.call_later(self._bounds.delivery_timeout_s, self._check_deadline)
 
-    def _leave(self, sent: asyncio.Future[None]) -> None:
+    def _leave(self, sent: asyncio.Future[Stored]) -> None:
         entry = self._under_way.pop(sent, None)
         if entry is not None:
             self._bytes -= entry.size_bytes
             self._changed.set()
 
-    def _settle(self, sent: asyncio.Future[None], topic: str, delivery: asyncio.Future[Any]) -> None:
+    def _settle(self, sent: asyncio.Future[Stored], topic: str, delivery: asyncio.Future[Any]) -> None:
         error = asyncio.CancelledError() if delivery.cancelled() else delivery.exception()
         if error is not None:
             self._fail(_refused(topic, error))
             return
         if not sent.done():
-            sent.set_result(None)
+            landed = delivery.result()
+            sent.set_result(Stored(landed.partition, landed.offset, None, None))
         self._leave(sent)
 
     def _check_deadline(self) -> None:

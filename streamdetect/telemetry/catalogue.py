@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from streamdetect import __version__
 
 PREFIX: Final = "streamdetect_"
+IMAGE_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 CHUNK_BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 DECISION_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -113,6 +114,29 @@ CATALOGUE: Final = (
     _gauge("tracked_keys", "Shared things in memory.", "Near capacity: evictions follow."),
     _counter(
         "evictions", "Entries dropped because a bound was reached.", "Raise the capacity: evidence is lost.", "kind"
+    ),
+    _counter("images", "Images of state delivered to the changelog.", "Zero under load: nothing is acked any more."),
+    _counter(
+        "image_bytes",
+        "Bytes of those images.",
+        "Compare with events: a stage changes more than it should.",
+        unit="bytes",
+    ),
+    _histogram(
+        "image_seconds",
+        "From capturing an image to its delivery.",
+        "p99 near the interval: the changelog is slow, and acks with it.",
+        buckets=IMAGE_BUCKETS_S,
+    ),
+    _histogram(
+        "restore_seconds",
+        "Time to restore the partitions that came to this worker.",
+        "Rises with the state: more workers, or a smaller interval of images.",
+        buckets=IMAGE_BUCKETS_S,
+    ),
+    _gauge("unsaved_chunks", "Chunks processed whose image is not delivered yet.", "Grows: the changelog is slow."),
+    _counter(
+        "stale_records", "Late records of a stale owner that were overwritten.", "Some worker stands still at times."
     ),
     _counter("restarts", "Times a follower lost its broker and started again.", "The broker is unwell.", "topic"),
 )

@@ -1,12 +1,13 @@
-"""The Faust agents: one for each topic, each a loop that hands a chunk to the detector, sends, and then acks.
+"""The Faust agents: one for each topic, each a loop that hands a chunk to the detector and sends what it led to.
 
-While the outputs of a chunk are on their way the next chunk is worked on, up to ``IN_FLIGHT`` of them; a chunk is acked
-when everything it led to is delivered. Any error ends the process with its chunks unacked.
+While the outputs of a chunk are on their way the next chunk is worked on, up to ``IN_FLIGHT`` of them. The saver acks a
+chunk, with the image that contains it. Any error ends the process with its chunks unacked.
 """
 
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faust
@@ -18,6 +19,7 @@ from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.worker.detector import Detector, Outcome
 from streamdetect.worker.engine import hot_topic
 from streamdetect.worker.publisher import Publisher, Sent
+from streamdetect.worker.saver import Saver
 
 IN_FLIGHT = 4
 
@@ -26,9 +28,15 @@ class Agents:
     """Declares the agents of an app, and keeps count of what they do."""
 
     def __init__(
-        self, app: faust.App, settings: Settings, detector: Detector, publisher: Publisher, metrics: Metrics
+        self,
+        app: faust.App,
+        settings: Settings,
+        detector: Detector,
+        publisher: Publisher,
+        saver: Saver,
+        metrics: Metrics,
     ) -> None:
-        self._app, self._detector, self._publisher, self._metrics = app, detector, publisher, metrics
+        self._app, self._publisher, self._saver, self._metrics = app, publisher, saver, metrics
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -60,8 +68,15 @@ class Agents:
                     await room.acquire()
                     self._enter()
                     outcome = self._process(event.value, step)
-                    delivered = await self._publisher.send(outcome)
-                    running.create_task(self._ack_when(event, step.__name__, outcome, delivered, room))
+                    message, partition = event.message, event.message.partition
+                    stamp_ms = int(event.value.timestamps_ms[-1])
+                    del event
+                    message.value = None  # until the ack it is only a place in the partition, not its bytes
+                    # Before anything is awaited: an image taken meanwhile holds this chunk, and waits for its outputs.
+                    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._saver.hold(partition, partial(self._app.consumer.ack, message), done)
+                    delivered = await self._publisher.send(outcome, partition)
+                    running.create_task(self._settle(step.__name__, outcome, delivered, stamp_ms, done, room))
                     # A chunk is a slice of 5 to 10 ms; heartbeats and other partitions get their turn in between.
                     await asyncio.sleep(0)
 
@@ -73,13 +88,18 @@ class Agents:
         self._count(chunk, step.__name__, outcome, time.perf_counter() - started)
         return outcome
 
-    async def _ack_when(
-        self, event: Any, stage: str, outcome: Outcome, delivered: Sent, room: asyncio.Semaphore
+    async def _settle(
+        self,
+        stage: str,
+        outcome: Outcome,
+        delivered: Sent,
+        stamp_ms: int,
+        done: "asyncio.Future[None]",
+        room: asyncio.Semaphore,
     ) -> None:
         if delivered:
             await asyncio.gather(*delivered)
-        event.ack()
-        stamp_ms = int(event.value.timestamps_ms[-1])
+        done.set_result(None)
         if outcome.decisions and stamp_ms >= 0:
             self._metrics.histogram("decision_seconds").labels(stage).observe(max(0.0, time.time() - stamp_ms / 1000))
         room.release()

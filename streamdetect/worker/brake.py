@@ -6,7 +6,7 @@ event clock (old data, demos, tests) there is no brake and nothing lapses.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from streamdetect.messages.decision import Decision
@@ -25,7 +25,7 @@ class Brake:
     behind_s: Callable[[], float]
     held_max: int = 10_000
     _passed: deque[float] = field(default_factory=deque)
-    _held: OrderedDict[str, Decision] = field(default_factory=OrderedDict)
+    _held: OrderedDict[str, tuple[Decision, int]] = field(default_factory=OrderedDict)  # with the partition it is of
     dropped: int = 0
 
     @property
@@ -33,8 +33,22 @@ class Brake:
         """Decisions waiting."""
         return len(self._held)
 
-    def judge(self, decision: Decision) -> list[Decision]:
-        """What to publish for a decision now: itself, or its held or lapsed form."""
+    def held_of(self, partition: int) -> list[Decision]:
+        """What waits of one partition, oldest first."""
+        return [decision for decision, home in self._held.values() if home == partition]
+
+    def forget(self, partition: int) -> None:
+        """Drop what waits of a partition that went to another owner, who holds it now."""
+        for key in [key for key, (_, home) in self._held.items() if home == partition]:
+            del self._held[key]
+
+    def go_on(self, decisions: Iterable[Decision], partition: int) -> None:
+        """Hold what waited at the brake of a partition's last owner, and is logged as held already."""
+        for decision in decisions:
+            self._hold(decision.subject.key, decision, partition)
+
+    def judge(self, decision: Decision, partition: int = 0) -> list[Decision]:
+        """What to publish for a decision of a partition now: itself, or its held or lapsed form."""
         key = decision.subject.key
         if decision.simulated or decision.action == "observe" or decision.status not in (*RESTRICTING, "released"):
             return [decision]
@@ -47,13 +61,13 @@ class Brake:
             return [decision]
         if key not in self._held and self._take():
             return [decision]
-        return self._hold(key, decision)
+        return self._hold(key, decision, partition)
 
     def due(self) -> list[Decision]:
         """Held decisions that may pass now, oldest first, and those that lapsed waiting."""
         ready = []
         now_ms = self.wall_s() * 1000
-        for key, decision in list(self._held.items()):
+        for key, (decision, _) in list(self._held.items()):
             if decision.expires_at <= now_ms:
                 ready.append(decision.model_copy(update={"status": "lapsed"}))
             elif self._take():
@@ -63,9 +77,9 @@ class Brake:
             del self._held[key]
         return ready
 
-    def _hold(self, key: str, decision: Decision) -> list[Decision]:
+    def _hold(self, key: str, decision: Decision, partition: int) -> list[Decision]:
         known = key in self._held
-        self._held[key] = decision
+        self._held[key] = decision, partition
         if len(self._held) > self.held_max:
             self._held.popitem(last=False)
             self.dropped += 1

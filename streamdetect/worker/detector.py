@@ -4,7 +4,7 @@ A chunk that is delivered again is recognised by its offsets and changes nothing
 images: so the state counts every record once, whoever owns the partition.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,7 +23,7 @@ from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
-from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord, adopted_from
+from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters, facts_of
 from streamdetect.worker.shard import Shard
 
@@ -60,9 +60,14 @@ class Detector:
         self._adopted: Mapping[SubjectKey, SubjectRecord] = {}
         self._sources = {topic: index for index, topic in enumerate(sorted(request_topics))}
 
-    def adopt(self, in_force: Iterable[Decision]) -> None:
-        """Go on from what the enforcement topic holds, in the shards that are made from now on."""
-        self._adopted = adopted_from(in_force)
+    def adopt(self, in_force: Mapping[SubjectKey, SubjectRecord]) -> None:
+        """Go on from what is in force, in the shards that are made from now on."""
+        self._adopted = in_force
+
+    def hear(self, decision: Decision) -> None:
+        """Somebody else has decided on a subject that may be ours: a stale owner that was ahead of us."""
+        for shard in self.shards.values():
+            shard.hear(decision)
 
     def new_shard(self) -> Shard:
         """An empty shard, which belongs to no partition yet."""

@@ -15,6 +15,7 @@ from mode.supervisors import CrashingSupervisor
 from streamdetect.worker.chunks import ChunkLimits, ChunkSchema
 from streamdetect.worker.transport import ChunkTransport
 
+SESSION_S = 8.0  # how long the group waits for a silent member
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -39,7 +40,7 @@ def faust_settings(*, queue_chunks: int = 16, instance_id: str | None = None) ->
         "stream_wait_empty": False,
         "stream_buffer_maxsize": queue_chunks,
         # A dead worker is noticed in 8 s; a request may not end before the session does.
-        "broker_session_timeout": 8.0,
+        "broker_session_timeout": SESSION_S,
         "broker_heartbeat_interval": 2.0,
         "broker_rebalance_timeout": 12.0,
         "broker_request_timeout": 30.0,

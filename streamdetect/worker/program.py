@@ -1,21 +1,22 @@
 """The live detector as one process: load the kernels, join the group, run until told to stop."""
 
 import asyncio
+import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
 
 import faust
 from faust.types import TP
 
-from streamdetect.kafka.follower import read_all
+from streamdetect.kafka.follower import Follower
 from streamdetect.kafka.outbox import Outbox
-from streamdetect.kafka.plan import ENFORCEMENT
+from streamdetect.kafka.plan import CHANGELOG, DECISIONS, ENFORCEMENT, full_name
+from streamdetect.kafka.reader import TopicReader
 from streamdetect.kafka.security import ssl_context
-from streamdetect.messages.decision import Decision, Heartbeat
-from streamdetect.messages.reading import read
+from streamdetect.messages.decision import Heartbeat
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.warm import warm
 from streamdetect.settings import Settings
@@ -26,12 +27,19 @@ from streamdetect.worker.agents import Agents
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.chunks import ChunkLimits
 from streamdetect.worker.detector import Detector
-from streamdetect.worker.engine import declare_app, serve
+from streamdetect.worker.engine import SESSION_S, declare_app, serve
+from streamdetect.worker.in_force import InForce
+from streamdetect.worker.lease import Lease
+from streamdetect.worker.ownership import Ownership
 from streamdetect.worker.publisher import Publisher
+from streamdetect.worker.recovery import Recovery
+from streamdetect.worker.saver import Saver
 from streamdetect.worker.store import declare_table
 
 HEARTBEAT_S = 5.0
 GAUGES_S = 1.0
+LEASE_S = 0.25
+SAVE_S = 0.25
 STOP_TIMEOUT_S = 20.0
 
 
@@ -57,26 +65,30 @@ class Worker:
         self._settings, self._policy, self._mode, self._partitions = settings, policy, mode, partitions
         self._metrics = Metrics()
         self._detector = Detector(policy, mode, settings.request_topics, partitions)
+        self._lease = Lease(SESSION_S)
         self._app: faust.App | None = None
         self._agents: Agents | None = None
-        self._ready = False
+        self._saver: Saver | None = None
+        self._in_force: InForce | None = None
+        self._ownership: Ownership | None = None
         self._stopping = False
         self._evicted = 0
+        self._rewritten = 0
 
     async def run(self) -> None:
         """Serve until stopped."""
         settings = self._settings
         server = TelemetryServer(
-            self._metrics, ready=lambda: self._ready, host=settings.metrics_host, port=settings.metrics_port
+            self._metrics,
+            ready=lambda: self._ownership is not None and self._ownership.ready,
+            host=settings.metrics_host,
+            port=settings.metrics_port,
         )
         with server:
             sys.stderr.write(f"metrics on {server.url}/metrics\n")
             # Packed rows are hashes, which do not compress: lz4 took a fifth of the worker's time for nothing.
-            async with Outbox(settings, metrics=self._metrics, compression=None) as outbox:
-                publisher = Publisher(settings, outbox, self._metrics, self._brake())
-                if self._mode == "live":
-                    await self._adopt()
-                app = self._build(publisher)
+            async with Outbox(settings, metrics=self._metrics, compression=None) as outbox, self._enforced(outbox):
+                app = self._build(outbox)
                 log(__name__).info(
                     "worker starts",
                     mode=self._mode,
@@ -87,16 +99,46 @@ class Worker:
                 await serve(app, stop_timeout_s=STOP_TIMEOUT_S, before_stop=self._end_intake)
         log(__name__).info("worker stopped")
 
-    async def _adopt(self) -> None:
-        """Go on from what is in force, so that revisions rise over restarts and nothing in force is decided twice."""
-        records = await read_all(self._settings, self._settings.topic(ENFORCEMENT))
-        found = [read(Decision, value) for key, value in records.items() if not key.startswith(b"heartbeat:")]
-        decisions = [decision for decision in found if isinstance(decision, Decision)]
-        self._detector.adopt(decisions)
-        log(__name__).info("adopted", in_force=len(decisions), unreadable=len(found) - len(decisions))
+    @contextlib.asynccontextmanager
+    async def _enforced(self, outbox: Outbox) -> AsyncIterator[None]:
+        """Follow what is in force: revisions go on from there, and late records of stale owners are put right."""
+        topic = self._settings.topic(ENFORCEMENT)
+        self._in_force = InForce(topic, outbox, self._detector.hear)
+        if self._mode != "live":
+            yield
+            return
+        async with Follower(self._settings, topic, self._in_force.seen, metrics=self._metrics) as follower:
+            await follower.until_ready()
+            self._detector.adopt(self._in_force.records)
+            log(__name__).info("adopted", in_force=len(self._in_force.records), unreadable=self._in_force.unreadable)
+            yield
 
-    def _build(self, publisher: Publisher) -> faust.App:
-        settings = self._settings
+    def _build(self, outbox: Outbox) -> faust.App:
+        settings, brake = self._settings, self._brake()
+        assert self._in_force is not None
+        publisher = Publisher(
+            settings, outbox, self._metrics, brake, guard=self._lease.check, wrote=self._in_force.wrote
+        )
+        changelog = full_name(CHANGELOG, settings)
+        saver = self._saver = Saver(
+            self._detector,
+            outbox,
+            changelog,
+            interval_s=settings.image_interval_s,
+            bytes_per_s=settings.image_bytes_per_s,
+            metrics=self._metrics,
+            held=(lambda _partition: ()) if brake is None else brake.held_of,
+            log_ends=publisher.log_ends,
+            guard=self._lease.check,
+        )
+        recovery = Recovery(
+            self._detector,
+            lambda: TopicReader(settings),
+            changelog=changelog,
+            decisions=settings.topic(DECISIONS),
+            inputs=sorted(Agents.topics(settings)),
+            metrics=self._metrics,
+        )
         broker = ";".join(f"kafka://{address.strip()}" for address in settings.bootstrap_servers.split(","))
         app = declare_app(
             settings.group_id,
@@ -108,10 +150,13 @@ class Worker:
         )
         declare_table(app, "state", partitions=self._partitions)
         self._app = app
-        self._agents = Agents(app, settings, self._detector, publisher, self._metrics)
+        self._ownership = Ownership(self._detector, saver, recovery, brake, app.crash)
+        self._agents = Agents(app, settings, self._detector, publisher, saver, self._metrics)
         app.on_partitions_assigned.connect(self._assigned)
         app.on_partitions_revoked.connect(self._revoked)
+        self._every(LEASE_S, self._beat_lease)
         self._every(GAUGES_S, self._watch)
+        self._every(SAVE_S, saver.save_due)
         self._every(GAUGES_S, publisher.release_held)
         self._every(HEARTBEAT_S, lambda: self._beat(publisher))
         return app
@@ -130,13 +175,16 @@ class Worker:
 
     async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         assert self._app is not None
-        self._detector.keep_only({tp.partition for tp in assigned})
+        assert self._ownership is not None
         self._app.consumer.set_gate(self._gate)
         self._app.consumer.set_before_revoke(self._before_revoke, timeout_s=5.0)
-        self._ready = True
+        inputs = Agents.topics(self._settings)
+        partitions = {tp.partition for tp in assigned if tp.topic in inputs}
+        await self._ownership.assigned(partitions, self._app.consumer_generation_id)
 
     async def _revoked(self, _app: Any, _revoked: set[TP], **_: Any) -> None:
-        self._ready = False
+        assert self._ownership is not None
+        await self._ownership.revoked()
 
     async def _before_revoke(self, _revoked: frozenset[TP]) -> None:
         await self._finish()
@@ -148,7 +196,9 @@ class Worker:
 
     async def _finish(self) -> None:
         assert self._agents is not None
+        assert self._saver is not None
         await self._agents.finish()
+        await self._saver.save_all()
 
     def _request_partitions(self) -> list[TP]:
         assert self._app is not None
@@ -177,8 +227,11 @@ class Worker:
 
     def _gate(self, tp: TP) -> bool:
         """Hold a request partition back while it is too far ahead, in event time, of the slowest busy one."""
-        if self._stopping or tp.topic not in self._settings.request_topics:
-            return not self._stopping
+        assert self._ownership is not None
+        if self._stopping or not self._ownership.has(tp.partition):
+            return False
+        if tp.topic not in self._settings.request_topics:
+            return True
         ahead = self._detector.watermark_ms(tp.partition) - self._policy.model.max_skew_ms
         if ahead <= 0:
             return True
@@ -198,9 +251,17 @@ class Worker:
             metrics.gauge("lag_seconds").labels(*labels).set(self._behind_ms(tp) / 1000)
         metrics.gauge("tracked_accounts").set(self._detector.tracked_accounts)
         metrics.gauge("tracked_keys").set(self._detector.tracked_keys)
+        assert self._saver is not None
+        assert self._in_force is not None
+        metrics.gauge("unsaved_chunks").set(self._saver.waiting)
+        metrics.counter("stale_records").inc(self._in_force.rewritten - self._rewritten)
+        self._rewritten = self._in_force.rewritten
         evicted = self._detector.evicted
         metrics.counter("evictions").labels("state").inc(max(0, evicted - self._evicted))
         self._evicted = evicted
+
+    async def _beat_lease(self) -> None:
+        self._lease.beat()
 
     async def _beat(self, publisher: Publisher) -> None:
         for tp in self._request_partitions():

@@ -1,46 +1,72 @@
 """Outcomes onto topics: packed rows, evidence, dead letters, decisions and what is in force, through one outbox."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
-from streamdetect.kafka.outbox import Outbox
+from streamdetect.errors import UnreachableError
 from streamdetect.kafka.plan import DEAD_LETTERS, DECISIONS, ENFORCEMENT, EVIDENCE, LINKS
 from streamdetect.messages.decision import Decision, Heartbeat
+from streamdetect.ports import Sender, Stored
 from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.detector import Outcome
 
-Sent = list["asyncio.Future[None]"]
+Wrote = Callable[[bytes, int, bytes | None, "asyncio.Future[Stored]"], None]
+Sent = list["asyncio.Future[Stored]"]
 
 
 class Publisher:
-    """Sends what chunks led to. ``brake`` is ``None`` on the event clock."""
+    """Sends what chunks led to.
 
-    def __init__(self, settings: Settings, outbox: Outbox, metrics: Metrics, brake: Brake | None) -> None:
+    ``brake`` is ``None`` on the event clock. ``guard`` raises when this process may not write any more; ``wrote`` hears
+    of every record of the enforcement topic: key, revision, value, and the future of its delivery.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        outbox: Sender,
+        metrics: Metrics,
+        brake: Brake | None,
+        *,
+        guard: Callable[[], None] = lambda: None,
+        wrote: Wrote = lambda *_: None,
+    ) -> None:
         self._outbox, self._metrics, self._brake = outbox, metrics, brake
+        self._guard, self._wrote = guard, wrote
+        self._log_ends: dict[int, int] = {}
         self._topics = {name: settings.topic(name) for name in (LINKS, EVIDENCE, DEAD_LETTERS, DECISIONS, ENFORCEMENT)}
         self._wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
-    async def send(self, outcome: Outcome) -> Sent:
-        """Hand everything over; the futures resolve on delivery. Waits while the outbox is full."""
+    def log_ends(self) -> dict[int, int]:
+        """By partition of the decision log, the offset after the newest decision of ours that was delivered."""
+        return self._log_ends
+
+    async def send(self, outcome: Outcome, partition: int = 0) -> Sent:
+        """Hand over what a chunk of a partition led to; the futures resolve on delivery.
+
+        Waits while the outbox is full.
+        """
+        self._guard()
         sent: Sent = []
-        for partition, value in outcome.links:
-            sent.append(await self._outbox.send(self._topics[LINKS], value, partition=partition))
-        for partition, value in outcome.evidence:
-            sent.append(await self._outbox.send(self._topics[EVIDENCE], value, partition=partition))
+        for owner, value in outcome.links:
+            sent.append(await self._outbox.send(self._topics[LINKS], value, partition=owner))
+        for owner, value in outcome.evidence:
+            sent.append(await self._outbox.send(self._topics[EVIDENCE], value, partition=owner))
         for key, letter in outcome.dead_letters:
             self._metrics.counter("dead_letters").labels(letter.code).inc()
             sent.append(await self._outbox.send(self._topics[DEAD_LETTERS], letter.to_bytes(), key=key))
         for decision in outcome.decisions:
-            sent += await self.publish(decision)
+            sent += await self.publish(decision, partition)
         return sent
 
-    async def publish(self, decision: Decision) -> Sent:
+    async def publish(self, decision: Decision, partition: int = 0) -> Sent:
         """Log a decision, and put it in force if it is one that is enforced; the brake may hold it."""
         sent: Sent = []
-        for passed in [decision] if self._brake is None else self._brake.judge(decision):
+        for passed in [decision] if self._brake is None else self._brake.judge(decision, partition):
             sent += await self._write(passed)
         return sent
 
@@ -48,6 +74,7 @@ class Publisher:
         """Publish what the brake lets pass by now; delivery is awaited."""
         if self._brake is None:
             return
+        self._guard()
         sent: Sent = []
         for decision in self._brake.due():
             sent += await self._write(decision)
@@ -56,6 +83,7 @@ class Publisher:
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         """Tell gateways that a partition is looked after."""
+        self._guard()
         topic = self._topics[ENFORCEMENT]
         await (await self._outbox.send(topic, heartbeat.to_bytes(), key=heartbeat.key.encode()))
 
@@ -66,11 +94,20 @@ class Publisher:
         self._metrics.counter("decisions").labels(*labels).inc()
         if decision.status == "held":
             self._metrics.counter("held").labels("brake").inc()
-        sent = [await self._outbox.send(self._topics[DECISIONS], value, key=key)]
+        logged = await self._outbox.send(self._topics[DECISIONS], value, key=key)
+        logged.add_done_callback(self._note_log_end)
+        sent = [logged]
         if is_enforced(decision):
             in_force = None if decision.status == "released" else value
-            sent.append(await self._outbox.send(self._topics[ENFORCEMENT], in_force, key=key))
+            landed = await self._outbox.send(self._topics[ENFORCEMENT], in_force, key=key)
+            self._wrote(key, decision.revision, in_force, landed)
+            sent.append(landed)
         return sent
+
+    def _note_log_end(self, logged: "asyncio.Future[Stored]") -> None:
+        with contextlib.suppress(UnreachableError, asyncio.CancelledError):  # told to whoever waits for it
+            landed = logged.result()
+            self._log_ends[landed.partition] = max(landed.offset + 1, self._log_ends.get(landed.partition, 0))
 
 
 def is_enforced(decision: Decision) -> bool:

@@ -61,6 +61,12 @@ class Shard:
         self.associations.follow(decisions)
         self.repeated_until |= ends
 
+    def hear(self, decision: Decision) -> None:
+        """Take over one decision of somebody else, if its subject is known here."""
+        node = self.accounts if decision.subject.scope == "account" else self.associations
+        if node.standings.knows(decision.subject.scope, decision.subject.value):
+            node.follow([decision])
+
     def _forget_followed(self) -> None:
         if self.repeated_until and all(self.positions.get(t, -1) >= end - 1 for t, end in self.repeated_until.items()):
             self.repeated_until = {}

@@ -86,7 +86,8 @@ def gained():
         batch = list(events(first, size))
         first += size
         if round_ == len(BATCHES):  # from here on there is no room
-            for node in (*detector._accounts.values(), *detector._associations.values()):
+            shards = detector.shards.values()
+            for node in (node for shard in shards for node in (shard.accounts, shard.associations)):
                 for bound in ("accounts_max", "keys_max", "singles_max"):
                     if hasattr(node.state, bound):
                         setattr(node.state, bound, 700)

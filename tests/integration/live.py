@@ -175,6 +175,7 @@ class World:
             "TOPIC_PREFIX": self.name,
             "GROUP_ID": self.settings.group_id,
             "METRICS_PORT": "0",
+            "IMAGE_INTERVAL_S": "0.5",
             **self.environment,
             **environment,
         }

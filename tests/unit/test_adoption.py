@@ -4,6 +4,7 @@ import orjson
 
 from streamdetect.kernels.chunk import chunk_of
 from streamdetect.pipeline.decisions.policy import default_policy
+from streamdetect.pipeline.enforcement.standing import adopted_from
 from streamdetect.worker.detector import Detector
 
 START_MS = 1_767_571_200_000
@@ -31,13 +32,13 @@ def test_what_is_in_force_is_neither_decided_twice_nor_forgotten():
     assert (issued.status, issued.revision) == ("issued", 1)
 
     second = detector()
-    second.adopt([issued])
+    second.adopt(adopted_from([issued]))
     assert second.requests(hammering(700, START_MS + HOUR_MS // 10)).decisions == []
     (renewed,) = second.requests(hammering(1400, START_MS + 6 * HOUR_MS // 10)).decisions
     assert (renewed.status, renewed.decision_id, renewed.revision) == ("renewed", issued.decision_id, 2)
 
     third = detector()
-    third.adopt([renewed])
+    third.adopt(adopted_from([renewed]))
     (anew,) = third.requests(hammering(2100, START_MS + 9 * HOUR_MS)).decisions
     assert (anew.status, anew.revision, anew.supersedes) == ("issued", 3, None)
     assert anew.decision_id != issued.decision_id

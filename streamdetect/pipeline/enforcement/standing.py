@@ -264,6 +264,10 @@ class Standings:
         self.evicted = meta["evicted"]
         self._dirty, self._numbers_written = set(), len(self._numbered)
 
+    def knows(self, scope: str, value: str) -> bool:
+        """Whether anything was decided on a subject here."""
+        return (scope, value) in self._subjects
+
     def follow(self, decisions: Iterable[Decision]) -> list[SubjectKey]:
         """Take over what was published after the state was last saved, in order; returns the subjects known by then.
 
@@ -296,11 +300,13 @@ class Standings:
                 self._later.setdefault((decision.subject.scope, decision.subject.value), []).append(decision)
 
     def _follow(self, record: SubjectRecord, decision: Decision) -> None:
-        if decision.revision <= record.revision:
+        track = SIMULATED if decision.simulated else LIVE
+        standing = record.tracks[track]
+        known = standing and (standing.decision_id, standing.expires_at) == (decision.decision_id, decision.expires_at)
+        if decision.revision < record.revision or known:
             return
         record.revision = decision.revision
         self._dirty.add(record.number)
-        track = SIMULATED if decision.simulated else LIVE
         if decision.status == "released":
             record.tracks[track] = None
         elif decision.action != "release" and decision.status in (ISSUED, RENEWED, "lapsed"):

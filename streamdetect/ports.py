@@ -1,0 +1,38 @@
+"""What the detector asks of a log outside itself: to send records, and to read a stretch of a partition.
+
+``kafka.outbox`` and ``kafka.reader`` are the real ones; tests of crashes put a log in memory behind the same names.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One record as a partition holds it; a value of ``None`` is a tombstone."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Sender(Protocol):
+    """Sends records; nothing counts as sent before its future resolves."""
+
+    async def send(
+        self, topic: str, value: bytes | None, *, key: bytes | None = None, partition: int | None = None
+    ) -> "asyncio.Future[Stored]":
+        """Hand over one record; the future resolves on delivery, with where it landed."""
+
+
+class LogReader(Protocol):
+    """Reads stretches of partitions, outside any group."""
+
+    async def ends(self, topic: str) -> dict[int, int]:
+        """The offset after the last record of each partition, as of now."""
+
+    def read(self, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Sequence[Stored]]:
+        """All records of the given partitions from an offset on (or the oldest kept) to their ends as of now."""

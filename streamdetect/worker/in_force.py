@@ -1,0 +1,98 @@
+"""The enforcement topic as its writers see it: what is in force, and late records of stale owners put right.
+
+Compaction keeps the last record of a subject, whoever wrote it. A stale owner can be late by what it had handed to its
+client library before it stood still; so what we wrote lately is compared with what appears after it, and an older
+revision (or a tombstone that is not ours) is overwritten again. A higher revision of somebody else is news to us.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from streamdetect.kafka.fold import Record
+from streamdetect.messages.decision import Decision
+from streamdetect.messages.reading import read
+from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord, adopted_from
+from streamdetect.ports import Sender, Stored
+from streamdetect.telemetry.logs import log
+
+WRITTEN_MAX: Final = 100_000
+_HEARTBEAT: Final = b"heartbeat:"
+_log = log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    revision: int
+    value: bytes | None
+    landed: "asyncio.Future[Stored]"
+
+
+def _is_stale(record: Record, revision: int, written: _Written) -> bool:
+    """Whether a record must not stand after what we wrote, if it came later."""
+    return revision < written.revision if record.value is not None else written.value is not None
+
+
+class InForce:
+    """Fold of the topic, kept current by ``seen`` (a follower's callback) and ``wrote`` (every record of ours).
+
+    ``records`` is what the topic says is in force, for shards that begin. ``news`` is called with decisions of others.
+    """
+
+    def __init__(self, topic: str, sender: Sender, news: Callable[[Decision], None] = lambda _decision: None) -> None:
+        self.records: dict[SubjectKey, SubjectRecord] = {}
+        self.unreadable = 0
+        self.rewritten = 0
+        self._topic, self._sender, self._news = topic, sender, news
+        self._written: OrderedDict[bytes, _Written] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def wrote(self, key: bytes, revision: int, value: bytes | None, landed: "asyncio.Future[Stored]") -> None:
+        """Remember what we sent; the newest of a subject counts."""
+        self._written[key] = _Written(revision, value, landed)
+        self._written.move_to_end(key)
+        if len(self._written) > WRITTEN_MAX:
+            self._written.popitem(last=False)
+
+    def seen(self, record: Record) -> None:
+        """Take in a record of the topic."""
+        if record.key.startswith(_HEARTBEAT):
+            return
+        decision = None if record.value is None else read(Decision, record.value)
+        if decision is not None and not isinstance(decision, Decision):
+            self.unreadable += 1
+            return
+        revision = self._fold(record.key, decision)
+        written = self._written.get(record.key)
+        if written is not None and _is_stale(record, revision, written):
+            task = asyncio.create_task(self._put_right(record, written))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        elif decision is not None and (written is None or revision > written.revision):
+            self._news(decision)
+
+    async def settle(self) -> None:
+        """Wait until everything that had to be put right is."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks)
+
+    def _fold(self, key: bytes, decision: Decision | None) -> int:
+        """Keep the newest record; returns its revision, 0 for a tombstone."""
+        if decision is None:
+            scope, _, value = key.decode(errors="replace").partition(":")
+            self.records.pop((scope, value), None)  # type: ignore[arg-type]
+            return 0
+        self.records |= adopted_from([decision])
+        return decision.revision
+
+    async def _put_right(self, record: Record, written: _Written) -> None:
+        landed = await written.landed
+        if self._written.get(record.key) is not written or record.offset < landed.offset:
+            return  # it came before ours, or ours has been replaced
+        _log.warning("a stale record is overwritten", topic=self._topic, offset=record.offset)
+        self.rewritten += 1
+        sent = await self._sender.send(self._topic, written.value, key=record.key)
+        self.wrote(record.key, written.revision, written.value, sent)
+        await sent

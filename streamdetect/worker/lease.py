@@ -1,0 +1,38 @@
+"""Whether this process may still speak for its partitions.
+
+A process that was stopped (a suspended machine, SIGSTOP, a long swap) for longer than the group waits has lost them,
+and does not know. So it looks at its own clock before it writes: when its loop has not turned for longer than the
+session, somebody else may own what it owns, and it ends without writing or acking. What it had handed to the client
+library before can still go out; readers know such records by term and revision (``kernels.image_records``,
+``worker.in_force``).
+"""
+
+import time
+from collections.abc import Callable
+
+from streamdetect.errors import UnreachableError
+
+
+class Lease:
+    """``beat`` often; ``check`` before each write. ``session_s`` is how long the group waits for a silent member."""
+
+    def __init__(self, session_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._session_s, self._now_s = session_s, now_s
+        self._last_s = now_s()
+        self._lost_s = 0.0
+
+    def beat(self) -> None:
+        """The loop turns. A lease once lost stays lost."""
+        now = self._now_s()
+        if now - self._last_s > self._session_s:
+            self._lost_s = now - self._last_s
+        self._last_s = now
+
+    def check(self) -> None:
+        """Raise ``UnreachableError`` if the group may have given our partitions away."""
+        self.beat()
+        if self._lost_s:
+            raise UnreachableError(
+                f"this process stood still for {self._lost_s:.0f} s, longer than the {self._session_s:g} s its group "
+                "waits: others own its partitions by now, so it ends; start it again"
+            )

@@ -1,0 +1,92 @@
+"""Which partitions are ours, and from when on they may be read.
+
+A rebalance revokes everything and assigns anew, also what stays. What stays keeps its memory if this process was in
+every generation since (else somebody may have owned the partition in between) and if no image of it was lost on the
+way. Everything else is forgotten, and restored before its first chunk.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from streamdetect.errors import StreamdetectError
+from streamdetect.worker.brake import Brake
+from streamdetect.worker.detector import Detector
+from streamdetect.worker.recovery import Recovery
+from streamdetect.worker.saver import Saver
+
+
+class Ownership:
+    """``failed`` is awaited with what went wrong while restoring; the process must not go on after that."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        saver: Saver,
+        recovery: Recovery,
+        brake: Brake | None,
+        failed: Callable[[StreamdetectError], Awaitable[None]],
+    ) -> None:
+        self._detector, self._saver, self._recovery, self._brake = detector, saver, recovery, brake
+        self._failed = failed
+        self._generation = -1
+        self._ours: set[int] = set()
+        self._here: set[int] = set()
+        self._assigned = False
+        self._task: asyncio.Task[None] | None = None
+
+    def has(self, partition: int) -> bool:
+        """Whether a partition's shard is here."""
+        return partition in self._here
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process has its place in the group and all its shards."""
+        return self._assigned and self._here == self._ours
+
+    async def assigned(self, partitions: set[int], generation: int) -> None:
+        """Take over partitions; returns at once, restoring goes on in the background."""
+        await self._stop_restoring()
+        stayed = self._here & self._saver.partitions & partitions if generation == self._generation + 1 else set()
+        for partition in self._here - stayed:
+            self._forget_held(partition)
+        self._detector.keep_only(stayed)
+        self._saver.keep_only(stayed)
+        self._generation, self._ours, self._here, self._assigned = generation, set(partitions), stayed, True
+        if missing := partitions - stayed:
+            self._task = asyncio.create_task(self._restore(missing, generation), name="restore")
+
+    async def revoked(self) -> None:
+        """Nothing is ours until the next assignment."""
+        self._assigned = False
+        await self._stop_restoring()
+
+    async def settle(self) -> None:
+        """Wait until what is being restored is here."""
+        if self._task is not None:
+            await self._task
+
+    async def _restore(self, partitions: set[int], generation: int) -> None:
+        try:
+            for restored in await self._recovery.restore(partitions, generation):
+                self._detector.shards[restored.partition] = restored.shard
+                self._saver.begin(restored.partition, restored.lineage)
+                if restored.lineage.next_sequence == 0:
+                    # A first image of nothing: from here on a successor knows where the log of decisions began.
+                    await self._saver.save(restored.partition, anyway=True)
+                if self._brake is not None:
+                    self._brake.go_on(restored.held, restored.partition)
+                self._here.add(restored.partition)
+        except StreamdetectError as error:
+            await self._failed(error)
+
+    async def _stop_restoring(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _forget_held(self, partition: int) -> None:
+        if self._brake is not None:
+            self._brake.forget(partition)

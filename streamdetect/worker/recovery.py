@@ -1,0 +1,128 @@
+"""Shards of partitions that have come to us: the newest chain of images, then what was decided after it.
+
+Faust's own recovery is not used for it: it swallows what a store raises, waits for ever on some compacted topics, and
+would read every image again at each rebalance. Source partitions stay silent until their shard is here.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from streamdetect.errors import ImageError
+from streamdetect.kernels.image_records import ImageRecord, newest_chain
+from streamdetect.kernels.images import Image, decode
+from streamdetect.messages.decision import Decision
+from streamdetect.messages.reading import read
+from streamdetect.ports import LogReader, Stored
+from streamdetect.telemetry.catalogue import Metrics
+from streamdetect.telemetry.logs import log
+from streamdetect.worker.detector import Detector
+from streamdetect.worker.saver import Lineage, lineage_after
+from streamdetect.worker.shard import Shard
+
+_log = log(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """One partition as it was when its last owner saved it, and what has been published since."""
+
+    partition: int
+    shard: Shard
+    lineage: Lineage
+    held: list[Decision]  # those that still wait at the brake
+
+
+class Recovery:
+    """Reads images from ``changelog`` and decisions from ``decisions``; ``inputs`` are the topics a shard reads."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        reader: Callable[[], AbstractAsyncContextManager[LogReader]],
+        *,
+        changelog: str,
+        decisions: str,
+        inputs: Sequence[str],
+        metrics: Metrics,
+    ) -> None:
+        self._detector, self._reader, self._metrics = detector, reader, metrics
+        self._changelog, self._decisions, self._inputs = changelog, decisions, inputs
+
+    async def restore(self, partitions: Iterable[int], generation: int) -> list[Restored]:
+        """Restore partitions, which nobody else owns by now. Raises ``ImageError`` and ``UnreachableError``."""
+        started = time.perf_counter()
+        async with self._reader() as reader:
+            kept = await self._images(reader, sorted(partitions))
+            found = []
+            for partition, records in kept.items():
+                found.append(await asyncio.to_thread(self._rebuilt, partition, records, generation))
+            await self._follow(reader, found)
+        seconds = time.perf_counter() - started
+        self._metrics.histogram("restore_seconds").observe(seconds)
+        _log.info(
+            "restored",
+            partitions=[restored.partition for restored in found],
+            accounts=sum(restored.shard.accounts.state.table.count for restored in found),
+            bytes=sum(len(record.value) for records in kept.values() for record in records.values()),
+            seconds=round(seconds, 2),
+        )
+        return found
+
+    async def _images(self, reader: LogReader, partitions: Sequence[int]) -> dict[int, dict[bytes, ImageRecord]]:
+        """The newest record of each key, by partition."""
+        kept: dict[int, dict[bytes, ImageRecord]] = {partition: {} for partition in partitions}
+        async for records in reader.read(self._changelog, dict.fromkeys(partitions, 0)):
+            for record in records:
+                if record.key is None:
+                    raise ImageError(f"{self._where(record)}: a record without a key is no image of state")
+                if record.value is None:
+                    kept[record.partition].pop(record.key, None)
+                else:
+                    kept[record.partition][record.key] = ImageRecord(record.key, record.value, record.offset)
+        return kept
+
+    def _rebuilt(self, partition: int, records: dict[bytes, ImageRecord], generation: int) -> Restored:
+        where = f"{self._changelog}[{partition}]"
+        chain = newest_chain(records.values(), where)
+        shard = self._detector.new_shard()
+        held: list[Decision] = []
+        if chain.newest is not None:
+            held = shard.restore(_decoded(chain.images, where))
+        return Restored(partition, shard, lineage_after(chain.newest, generation, records), held)
+
+    async def _follow(self, reader: LogReader, found: Sequence[Restored]) -> None:
+        """Tell each shard what was published after its image; one that has none begins at the end of the log."""
+        ends = await reader.ends(self._decisions)
+        starts = {number: end for number, end in ends.items() if end}
+        for restored in found:
+            for number, offset in restored.shard.log_from.items():
+                starts[number] = min(starts.get(number, offset), offset)
+        published: list[tuple[Stored, Decision]] = []
+        if any(restored.shard.log_from for restored in found):
+            async for records in reader.read(self._decisions, starts):
+                for record in records:
+                    decision = read(Decision, record.value)
+                    if isinstance(decision, Decision):
+                        published.append((record, decision))
+        reached = {topic: await reader.ends(topic) for topic in self._inputs}
+        for restored in found:
+            shard = restored.shard
+            since = [d for r, d in published if r.offset >= shard.log_from.get(r.partition, r.offset + 1)]
+            until = {topic: ends_of.get(restored.partition, 0) for topic, ends_of in reached.items()}
+            shard.follow(since, until if since else {})
+            passed = {(d.decision_id, d.revision) for d in since if d.status != "held"}
+            restored.held[:] = [d for d in restored.held if (d.decision_id, d.revision) not in passed]
+            shard.log_from = dict(ends)
+
+    def _where(self, record: Stored) -> str:
+        return f"{self._changelog}[{record.partition}] offset {record.offset}"
+
+
+def _decoded(images: Sequence[bytes], where: str) -> list[Image]:
+    try:
+        return [decode(image) for image in images]
+    except ImageError as error:
+        raise ImageError(f"{where}: {error}") from error
