@@ -140,12 +140,19 @@ class AccountsNode:
                 hit, int(observed.row[index]), observed.features[index], at=int(observed.newest_at[index]),
                 trigger=int(observed.event[index]), newest=newest,
             )  # fmt: skip
+        if observed.new_rows and self.state.strangers:
+            late = self.evidence(
+                *self.state.strangers.take(table["key"][observed.first_new_row :][: observed.new_rows])
+            )
+            decisions += late.decisions
         return AccountsOutput(decisions, counters, np.unique(rows), observed, shared)
 
     def evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         """Take in ``FACT[n]`` about ``accounts`` (``uint64[n]``) in order, and judge after each."""
         touched, features, ignored = take_evidence(self.state, accounts, facts, self._tiers_ms, WIDTH)
         known = np.flatnonzero(touched >= 0)
+        if len(known) < len(touched):
+            self.state.strangers.keep(accounts[touched < 0], facts[touched < 0])
         counters = Counters(facts=len(accounts), facts_of_strangers=len(accounts) - len(known), facts_ignored=ignored)
         decisions = self._judge_facts(touched[known], features[known], facts[known])
         return AccountsOutput(decisions, counters, np.unique(touched[known]))

@@ -38,6 +38,7 @@ class Outcome:
     links: list[tuple[int, bytes]] = field(default_factory=list)
     evidence: list[tuple[int, bytes]] = field(default_factory=list)
     dead_letters: list[tuple[bytes | None, DeadLetter]] = field(default_factory=list)
+    followed: list[Decision] = field(default_factory=list)  # of the partition's last owner, to be put in force again
     counters: Counters = field(default_factory=Counters)
     null_keys: int = 0
     foreign_keys: int = 0
@@ -137,7 +138,7 @@ class Detector:
             packed = pack_shared(output.shared, columns, output.observed, chunk.offsets[columns.record], source)
             outcome.links = list(packed.items())
             outcome.decisions, outcome.counters = output.decisions, output.counters
-        return outcome
+        return self._with_followed(chunk, outcome)
 
     def links(self, chunk: Chunk) -> Outcome:
         """Rows about shared keys: associations and decisions; evidence back to where the rows came from."""
@@ -159,7 +160,7 @@ class Detector:
             place = (output.findings["source_row"] - first).astype(np.uint32)
             packed = pack_findings(output.findings, chunk.partition, chunk.offsets[record], place)
             outcome.evidence = list(packed.items())
-        return outcome
+        return self._with_followed(chunk, outcome)
 
     def evidence(self, chunk: Chunk) -> Outcome:
         """Evidence about accounts of one request partition."""
@@ -179,7 +180,7 @@ class Detector:
         if facts:
             output = shard.accounts.evidence(np.concatenate(accounts), np.concatenate(facts))
             outcome.decisions, outcome.counters = output.decisions, output.counters
-        return outcome
+        return self._with_followed(chunk, outcome)
 
     def account_records(self, chunk: Chunk) -> Outcome:
         """What the provider says of accounts."""
@@ -192,6 +193,10 @@ class Detector:
         known = [(entry.account_id, entry.account) for entry in entries if fresh[entry.record]]
         if known:
             self.shard(chunk.partition).accounts.records(known)
+        return self._with_followed(chunk, outcome)
+
+    def _with_followed(self, chunk: Chunk, outcome: Outcome) -> Outcome:
+        outcome.followed = self.shard(chunk.partition).followed()
         return outcome
 
     def _fresh(self, chunk: Chunk, outcome: Outcome) -> NDArray[np.bool_]:

@@ -7,17 +7,22 @@ way. Everything else is forgotten, and restored before its first chunk.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from streamdetect.errors import StreamdetectError
+from streamdetect.messages.decision import Decision
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.detector import Detector
+from streamdetect.worker.publisher import Sent
 from streamdetect.worker.recovery import Recovery
 from streamdetect.worker.saver import Saver
 
 
 class Ownership:
-    """``failed`` is awaited with what went wrong while restoring; the process must not go on after that."""
+    """``enforce`` puts in force again what the log of decisions has.
+
+    ``failed`` is awaited with what went wrong while restoring; the process must not go on after that.
+    """
 
     def __init__(
         self,
@@ -25,10 +30,11 @@ class Ownership:
         saver: Saver,
         recovery: Recovery,
         brake: Brake | None,
+        enforce: Callable[[Iterable[Decision]], Awaitable[Sent]],
         failed: Callable[[StreamdetectError], Awaitable[None]],
     ) -> None:
         self._detector, self._saver, self._recovery, self._brake = detector, saver, recovery, brake
-        self._failed = failed
+        self._enforce, self._failed = enforce, failed
         self._generation = -1
         self._ours: set[int] = set()
         self._here: set[int] = set()
@@ -76,6 +82,7 @@ class Ownership:
                     await self._saver.save(restored.partition, anyway=True)
                 if self._brake is not None:
                     self._brake.go_on(restored.held, restored.partition)
+                await asyncio.gather(*await self._enforce(restored.shard.followed()))
                 self._here.add(restored.partition)
         except StreamdetectError as error:
             await self._failed(error)

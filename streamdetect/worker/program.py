@@ -11,6 +11,7 @@ from typing import Any, Literal
 import faust
 from faust.types import TP
 
+from streamdetect.errors import UnreachableError
 from streamdetect.kafka.follower import Follower
 from streamdetect.kafka.outbox import Outbox
 from streamdetect.kafka.plan import CHANGELOG, DECISIONS, ENFORCEMENT, full_name
@@ -23,7 +24,7 @@ from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.telemetry.logs import log
 from streamdetect.telemetry.server import TelemetryServer
-from streamdetect.worker.agents import Agents
+from streamdetect.worker.agents import declare_agents
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.chunks import ChunkLimits
 from streamdetect.worker.detector import Detector
@@ -35,6 +36,7 @@ from streamdetect.worker.publisher import Publisher
 from streamdetect.worker.recovery import Recovery
 from streamdetect.worker.saver import Saver
 from streamdetect.worker.store import declare_table
+from streamdetect.worker.work import Work, input_topics
 
 HEARTBEAT_S = 5.0
 GAUGES_S = 1.0
@@ -67,7 +69,7 @@ class Worker:
         self._detector = Detector(policy, mode, settings.request_topics, partitions)
         self._lease = Lease(SESSION_S)
         self._app: faust.App | None = None
-        self._agents: Agents | None = None
+        self._work: Work | None = None
         self._saver: Saver | None = None
         self._in_force: InForce | None = None
         self._ownership: Ownership | None = None
@@ -136,22 +138,31 @@ class Worker:
             lambda: TopicReader(settings),
             changelog=changelog,
             decisions=settings.topic(DECISIONS),
-            inputs=sorted(Agents.topics(settings)),
+            inputs=sorted(input_topics(settings)),
             metrics=self._metrics,
         )
         broker = ";".join(f"kafka://{address.strip()}" for address in settings.bootstrap_servers.split(","))
         app = declare_app(
             settings.group_id,
             broker,
-            hot_topics=Agents.topics(settings),
+            hot_topics=input_topics(settings),
             limits=ChunkLimits(records=settings.chunk_records),
             credentials=_credentials(settings),
             broker_client_id=settings.client_id,
         )
         declare_table(app, "state", partitions=self._partitions)
         self._app = app
-        self._ownership = Ownership(self._detector, saver, recovery, brake, app.crash)
-        self._agents = Agents(app, settings, self._detector, publisher, saver, self._metrics)
+        self._ownership = Ownership(self._detector, saver, recovery, brake, publisher.enforce_again, app.crash)
+        self._work = Work(
+            settings,
+            self._detector,
+            publisher,
+            saver,
+            self._metrics,
+            owns=self._owns,
+            ack=self._ack,
+        )
+        declare_agents(app, input_topics(settings), self._work)
         app.on_partitions_assigned.connect(self._assigned)
         app.on_partitions_revoked.connect(self._revoked)
         self._every(LEASE_S, self._beat_lease)
@@ -178,7 +189,7 @@ class Worker:
         assert self._ownership is not None
         self._app.consumer.set_gate(self._gate)
         self._app.consumer.set_before_revoke(self._before_revoke, timeout_s=5.0)
-        inputs = Agents.topics(self._settings)
+        inputs = input_topics(self._settings)
         partitions = {tp.partition for tp in assigned if tp.topic in inputs}
         await self._ownership.assigned(partitions, self._app.consumer_generation_id)
 
@@ -195,10 +206,19 @@ class Worker:
         await self._finish()
 
     async def _finish(self) -> None:
-        assert self._agents is not None
+        assert self._work is not None
         assert self._saver is not None
-        await self._agents.finish()
+        await self._work.finish()
         await self._saver.save_all()
+
+    def _ack(self, message: Any) -> None:
+        assert self._app is not None
+        self._app.consumer.ack(message)
+
+    def _owns(self, partition: int, generation: int) -> bool:
+        assert self._app is not None
+        assert self._ownership is not None
+        return generation == self._app.consumer_generation_id and self._ownership.has(partition)
 
     def _request_partitions(self) -> list[TP]:
         assert self._app is not None
@@ -216,10 +236,10 @@ class Worker:
 
     def _behind_ms(self, tp: TP) -> int:
         """How much older than now the newest processed record is, by broker time; 0 when nothing waits."""
-        assert self._agents is not None
+        assert self._work is not None
         if not self._lag_records(tp):
             return 0
-        stamp_ms = self._agents.last_stamp_ms.get((tp.topic, tp.partition), -1)
+        stamp_ms = self._work.last_stamp_ms.get((tp.topic, tp.partition), -1)
         return max(0, int(time.time() * 1000) - stamp_ms) if stamp_ms >= 0 else 0
 
     def _behind_s(self) -> float:
@@ -261,7 +281,11 @@ class Worker:
         self._evicted = evicted
 
     async def _beat_lease(self) -> None:
-        self._lease.beat()
+        assert self._app is not None
+        try:
+            self._lease.check()
+        except UnreachableError as error:
+            await self._app.crash(error)
 
     async def _beat(self, publisher: Publisher) -> None:
         for tp in self._request_partitions():

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from streamdetect.errors import UnreachableError
 from streamdetect.kafka.plan import DEAD_LETTERS, DECISIONS, ENFORCEMENT, EVIDENCE, LINKS
@@ -70,6 +70,11 @@ class Publisher:
             sent += await self._write(passed)
         return sent
 
+    async def enforce_again(self, decisions: Iterable[Decision]) -> Sent:
+        """Put in force what stands in the log already: its writer may have ended in between."""
+        self._guard()
+        return [await self._enforce(decision, decision.to_bytes()) for decision in decisions if is_enforced(decision)]
+
     async def release_held(self) -> None:
         """Publish what the brake lets pass by now; delivery is awaited."""
         if self._brake is None:
@@ -98,11 +103,14 @@ class Publisher:
         logged.add_done_callback(self._note_log_end)
         sent = [logged]
         if is_enforced(decision):
-            in_force = None if decision.status == "released" else value
-            landed = await self._outbox.send(self._topics[ENFORCEMENT], in_force, key=key)
-            self._wrote(key, decision.revision, in_force, landed)
-            sent.append(landed)
+            sent.append(await self._enforce(decision, value))
         return sent
+
+    async def _enforce(self, decision: Decision, value: bytes) -> "asyncio.Future[Stored]":
+        key, in_force = decision.subject.key.encode(), None if decision.status == "released" else value
+        landed = await self._outbox.send(self._topics[ENFORCEMENT], in_force, key=key)
+        self._wrote(key, decision.revision, in_force, landed)
+        return landed
 
     def _note_log_end(self, logged: "asyncio.Future[Stored]") -> None:
         with contextlib.suppress(UnreachableError, asyncio.CancelledError):  # told to whoever waits for it

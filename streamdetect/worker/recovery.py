@@ -91,6 +91,7 @@ class Recovery:
         held: list[Decision] = []
         if chain.newest is not None:
             held = shard.restore(_decoded(chain.images, where))
+            shard.begin_term()
         return Restored(partition, shard, lineage_after(chain.newest, generation, records), held)
 
     async def _follow(self, reader: LogReader, found: Sequence[Restored]) -> None:

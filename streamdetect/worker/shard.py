@@ -61,11 +61,25 @@ class Shard:
         self.associations.follow(decisions)
         self.repeated_until |= ends
 
+    def begin_term(self) -> None:
+        """A new owner begins: see ``Standings.begin_term``."""
+        self.accounts.standings.begin_term()
+        self.associations.standings.begin_term()
+
     def hear(self, decision: Decision) -> None:
         """Take over one decision of somebody else, if its subject is known here."""
         node = self.accounts if decision.subject.scope == "account" else self.associations
         if node.standings.knows(decision.subject.scope, decision.subject.value):
             node.follow([decision])
+            node.standings.followed.clear()  # heard of by what is in force
+
+    def followed(self) -> list[Decision]:
+        """Decisions of the last owner that were taken over since the last call, oldest first."""
+        found: list[Decision] = []
+        for standings in (self.accounts.standings, self.associations.standings):
+            found += standings.followed
+            standings.followed = []
+        return found
 
     def _forget_followed(self) -> None:
         if self.repeated_until and all(self.positions.get(t, -1) >= end - 1 for t, end in self.repeated_until.items()):

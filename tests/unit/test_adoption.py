@@ -35,12 +35,14 @@ def test_what_is_in_force_is_neither_decided_twice_nor_forgotten():
     second.adopt(adopted_from([issued]))
     assert second.requests(hammering(700, START_MS + HOUR_MS // 10)).decisions == []
     (renewed,) = second.requests(hammering(1400, START_MS + 6 * HOUR_MS // 10)).decisions
-    assert (renewed.status, renewed.decision_id, renewed.revision) == ("renewed", issued.decision_id, 2)
+    assert (renewed.status, renewed.decision_id) == ("renewed", issued.decision_id)
+    assert renewed.revision > issued.revision
 
     third = detector()
     third.adopt(adopted_from([renewed]))
     (anew,) = third.requests(hammering(2100, START_MS + 9 * HOUR_MS)).decisions
-    assert (anew.status, anew.revision, anew.supersedes) == ("issued", 3, None)
+    assert (anew.status, anew.supersedes) == ("issued", None)
+    assert anew.revision > renewed.revision
     assert anew.decision_id != issued.decision_id
 
 

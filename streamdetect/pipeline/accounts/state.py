@@ -70,6 +70,47 @@ FACT = np.dtype(
 )
 
 
+class Strangers:
+    """Facts about accounts that have no row yet, by account, until they get one; the oldest go at the bound.
+
+    Without faults there are none, for evidence follows an event of its account. After a restart evidence that was on
+    its way can arrive before that event is processed again.
+    """
+
+    __slots__ = ("_facts", "dropped", "facts_max")
+
+    def __init__(self, facts_max: int = 1 << 16) -> None:
+        self.facts_max = facts_max
+        self.dropped = 0
+        self._facts: dict[int, list[bytes]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._facts.values()))
+
+    def keep(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> None:
+        """Keep ``FACT[n]`` about ``accounts``, in order."""
+        for account, fact in zip(accounts.tolist(), facts, strict=True):
+            self._facts.setdefault(account, []).append(fact.tobytes())
+        over = len(self) - self.facts_max
+        while over > 0:
+            oldest = self._facts.pop(next(iter(self._facts)))
+            over, self.dropped = over - len(oldest), self.dropped + len(oldest)
+
+    def take(self, accounts: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.void]]:
+        """Facts about any of ``accounts``, which have a row now, in the order of ``accounts``; they wait no longer."""
+        found = [(account, raw) for account in accounts.tolist() for raw in self._facts.pop(account, ())]
+        about = np.array([account for account, _ in found], np.uint64)
+        return about, np.frombuffer(b"".join(raw for _, raw in found), FACT).copy()
+
+    def capture(self) -> list[tuple[int, list[bytes]]]:
+        """All of it, for an image."""
+        return [(account, list(raw)) for account, raw in self._facts.items()]
+
+    def restore(self, image: Sequence[tuple[int, list[bytes]]]) -> None:
+        """Become what an image says."""
+        self._facts = {account: list(raw) for account, raw in image}
+
+
 @dataclass(slots=True)
 class AccountsState:
     """Rows, the subnets each account was seen in, evidence ledgers, and the ids that decisions must name."""
@@ -82,6 +123,7 @@ class AccountsState:
     ledger_count: int = 0
     ids: bytearray = field(default_factory=bytearray)
     long_event_ids: dict[int, bytes] = field(default_factory=dict)
+    strangers: Strangers = field(default_factory=Strangers)
     newest: int = 0
     evicted: int = 0
     _ids_captured: int = 0
@@ -157,6 +199,7 @@ class AccountsState:
         meta = {
             "seen_state": self.seen.state.tolist(),
             "ids_bytes": len(self.ids),
+            "strangers": self.strangers.capture(),
             "newest": self.newest,
             "evicted": self.evicted,
         }
@@ -176,6 +219,7 @@ class AccountsState:
         long_ids = restore_blobs([image.blobs["long_event_ids"] for image in images])
         lengths = self.table.live["event_id_length"]
         self.long_event_ids = {row: raw for row, raw in long_ids.items() if lengths[row : row + 1] == LONG_EVENT_ID}
+        self.strangers.restore(meta["strangers"])
         self.newest, self.evicted = meta["newest"], meta["evicted"]
 
     @property

@@ -25,6 +25,10 @@ RENEWED: Final = "renewed"
 RELEASED: Final = "released"
 HELD: Final = "held"
 
+# How many decisions on one subject an owner can have on the way when another takes over. The first one of a new owner
+# leaves room for them, so that whatever appears late is older by its revision.
+_LATE_MAX: Final = 8
+
 SubjectKey = tuple[Scope, str]  # kind of subject, and its id
 
 
@@ -43,13 +47,14 @@ class Standing:
 class SubjectRecord:
     """A subject's count of decisions, and by track its standing and what a cap holds back (level, until when).
 
-    ``number`` is its place in images.
+    ``number`` is its place in images. ``inherited``: its newest decision is of an earlier owner.
     """
 
     revision: int = 0
     tracks: list[Standing | None] = field(default_factory=lambda: [None, None])
     held: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0), (0, 0)])
     number: int = -1
+    inherited: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Standings:
     _numbers_written: int = 0
     _taken: set[str] = field(default_factory=set)
     _later: dict[SubjectKey, list[Decision]] = field(default_factory=dict)
+    followed: list[Decision] = field(default_factory=list)
     evicted: int = 0
 
     def __post_init__(self) -> None:
@@ -197,7 +203,7 @@ class Standings:
     def _known(self, subject: SubjectKey) -> SubjectRecord | None:
         record = self._subjects.get(subject)
         if record is None and (adopted := self.adopted.get(subject)) is not None:
-            record = self._put(subject, SubjectRecord(adopted.revision, list(adopted.tracks)))
+            record = self._put(subject, SubjectRecord(adopted.revision, list(adopted.tracks), inherited=True))
         if self._later and (later := self._later.pop(subject, None)) is not None:
             record = record or self._put(subject, SubjectRecord())
             for decision in later:
@@ -214,7 +220,8 @@ class Standings:
         return record
 
     def _raise_revision(self, record: SubjectRecord) -> None:
-        record.revision += 1
+        record.revision += 1 + (_LATE_MAX if record.inherited else 0)
+        record.inherited = False
         self._dirty.add(record.number)
 
     def _forget_ended(self) -> None:
@@ -264,6 +271,11 @@ class Standings:
         self.evicted = meta["evicted"]
         self._dirty, self._numbers_written = set(), len(self._numbered)
 
+    def begin_term(self) -> None:
+        """What is known by now was decided by an earlier owner, of which late records may still appear."""
+        for record in self._subjects.values():
+            record.inherited = True
+
     def knows(self, scope: str, value: str) -> bool:
         """Whether anything was decided on a subject here."""
         return (scope, value) in self._subjects
@@ -272,7 +284,8 @@ class Standings:
         """Take over what was published after the state was last saved, in order; returns the subjects known by then.
 
         What led to it will be processed again: no decision of the log is taken a second time, and its revisions are
-        never used for anything else. Subjects that are not known yet follow when they are first touched.
+        never used for anything else. Subjects that are not known yet follow when they are first touched. What was taken
+        over gathers in ``followed``: that it stands in the log does not mean that it was put in force.
         """
         known = []
         for decision in decisions:
@@ -305,7 +318,8 @@ class Standings:
         known = standing and (standing.decision_id, standing.expires_at) == (decision.decision_id, decision.expires_at)
         if decision.revision < record.revision or known:
             return
-        record.revision = decision.revision
+        self.followed.append(decision)
+        record.revision, record.inherited = decision.revision, True
         self._dirty.add(record.number)
         if decision.status == "released":
             record.tracks[track] = None
