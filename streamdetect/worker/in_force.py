@@ -7,7 +7,7 @@ revision (or a tombstone that is not ours) is overwritten again. A higher revisi
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -67,11 +67,11 @@ class InForce:
         revision = self._fold(record.key, decision)
         written = self._written.get(record.key)
         if written is not None and _is_stale(record, revision, written):
-            task = asyncio.create_task(self._put_right(record, written))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._start(self._put_right(record, written))
         elif decision is not None and (written is None or revision > written.revision):
             self._news(decision)
+            if written is not None:
+                self._start(self._put_back(record, revision, written))
 
     async def settle(self) -> None:
         """Wait until everything that had to be put right is."""
@@ -87,12 +87,26 @@ class InForce:
         self.records |= adopted_from([decision])
         return decision.revision
 
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _put_back(self, record: Record, revision: int, written: _Written) -> None:
+        """Write a newer record of somebody else again, if ours came after it."""
+        landed = await written.landed
+        if self._written.get(record.key) is written and landed.offset > record.offset:
+            await self._write(record.key, revision, record.value)
+
     async def _put_right(self, record: Record, written: _Written) -> None:
         landed = await written.landed
         if self._written.get(record.key) is not written or record.offset < landed.offset:
             return  # it came before ours, or ours has been replaced
-        _log.warning("a stale record is overwritten", topic=self._topic, offset=record.offset)
+        await self._write(record.key, written.revision, written.value)
+
+    async def _write(self, key: bytes, revision: int, value: bytes | None) -> None:
+        _log.warning("a stale record is overwritten", topic=self._topic, revision=revision)
         self.rewritten += 1
-        sent = await self._sender.send(self._topic, written.value, key=record.key)
-        self.wrote(record.key, written.revision, written.value, sent)
+        sent = await self._sender.send(self._topic, value, key=key)
+        self.wrote(key, revision, value, sent)
         await sent

@@ -113,7 +113,7 @@ class Recovery:
             shard = restored.shard
             since = [d for r, d in published if r.offset >= shard.log_from.get(r.partition, r.offset + 1)]
             until = {topic: ends_of.get(restored.partition, 0) for topic, ends_of in reached.items()}
-            shard.follow(since, until if since else {})
+            shard.follow(since, until if restored.lineage.next_sequence else {})
             passed = {(d.decision_id, d.revision) for d in since if d.status != "held"}
             restored.held[:] = [d for d in restored.held if (d.decision_id, d.revision) not in passed]
             shard.log_from = dict(ends)

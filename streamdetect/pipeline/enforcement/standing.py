@@ -94,6 +94,7 @@ class Standings:
     _taken: set[str] = field(default_factory=set)
     _later: dict[SubjectKey, list[Decision]] = field(default_factory=dict)
     followed: list[Decision] = field(default_factory=list)
+    _repeating: bool = False
     evicted: int = 0
 
     def __post_init__(self) -> None:
@@ -121,7 +122,7 @@ class Standings:
 
         ``trigger`` is the hash of the event that completed it; ``level_max`` is what the tier bears.
         """
-        record = self._known(subject) or self._put(subject, SubjectRecord())
+        record = self._known(subject) or self._put(subject, SubjectRecord(inherited=self._repeating))
         level = min(hit.level, level_max)
         standing = record.tracks[hit.track]
         if standing is not None and at >= standing.expires_at:
@@ -273,6 +274,7 @@ class Standings:
 
     def begin_term(self) -> None:
         """What is known by now was decided by an earlier owner, of which late records may still appear."""
+        self._repeating = True
         for record in self._subjects.values():
             record.inherited = True
 
@@ -304,6 +306,7 @@ class Standings:
 
     def forget_followed(self) -> None:
         """All that was processed again by now: what was followed has no say any more."""
+        self._repeating = False
         self._taken.clear()
         self._later.clear()
 
