@@ -8,6 +8,7 @@ one by hand. Messages name the variable or key that is wrong and never its value
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,10 @@ SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 Mode = Literal["shadow", "live"]
 ClockName = Literal["wall", "event"]
 Port = Annotated[int, Field(ge=0, le=65535)]
+
+# What flags of commands are called where that is not the setting's own name.
+FLAGS: Final = {"policy_file": "--policy", "topic_partitions": "--partitions", "topic_replication": "--replication"}
+_ADDRESS: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%]+\]|[^\s:,/\[\]]+)(?::(\d{1,5}))?")
 
 
 class Settings(BaseSettings):
@@ -100,6 +105,15 @@ class Settings(BaseSettings):
         """Only what the caller passes: ``load_settings`` composes the sources, so that each error can name its own."""
         return (init_settings,)
 
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            found = _ADDRESS.fullmatch(address.strip())
+            if found is None or int(found[1] or 0) > 65535:
+                raise ValueError("not host:port, several with commas between; IPv6 in brackets")
+        return value
+
     @field_validator("request_topics", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
@@ -148,7 +162,7 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
     origins = {name: f"{name} in {path}" for name in from_file}
     origins |= {name: _variable(name) + FILE_SUFFIX for name in from_secrets}
     origins |= {name: _variable(name) for name in from_environment}
-    origins |= {name: "--" + name.replace("_", "-") for name in given}
+    origins |= {name: FLAGS.get(name, "--" + name.replace("_", "-")) for name in given}
     try:
         merged: dict[str, Any] = {**from_file, **from_secrets, **from_environment, **given}
         return Settings(**merged)
@@ -166,7 +180,9 @@ def _toml(path: Path) -> dict[str, object]:
             return tomllib.load(file)
     except OSError as error:
         raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise SettingsError(f"settings file {path} is not TOML: not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None
 
 
@@ -190,6 +206,8 @@ def _explain(detail: Mapping[str, Any], origins: Mapping[str, str]) -> str:
     if not name:
         return message
     origin = origins.get(name, _variable(name))
+    if detail["type"] == "path_not_file":
+        return f"{origin}: no such file"
     if detail["type"] != "extra_forbidden":
         return f"{origin}: {message}"
     near = difflib.get_close_matches(name, Settings.model_fields, 1)

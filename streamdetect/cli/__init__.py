@@ -8,20 +8,59 @@ from cyclopts import App
 from streamdetect import __version__
 from streamdetect.errors import EXIT_DONE, EXIT_INTERRUPTED, StreamdetectError
 
-app = App(name="streamdetect", help=__doc__, version=__version__)
-app.command("streamdetect.cli.simulate:simulate", name="simulate")
+app = App(
+    name="streamdetect",
+    help="Finds distillation campaigns in LLM API traffic while they run, and tells the gateway what to do.",
+    version=__version__,
+)
+# ``help`` repeats what the command's function says, so that listing the commands loads none of them; a test compares.
+app.command(
+    "streamdetect.cli.simulate:simulate",
+    name="simulate",
+    help="""Write labelled traffic: campaigns and honest look-alikes among honest accounts.
+
+    Leaves requests.jsonl.gz, labels.jsonl, cover.jsonl.gz (which of a campaign's exchanges are cover traffic) and
+    manifest.json in the output folder.
+    """,
+)
 app.command("streamdetect.cli.policy:app", name="policy", help="Check policies, and list what their rules can read.")
-app.command("streamdetect.cli.worker:worker", name="worker")
-app.command("streamdetect.cli.replay:replay", name="replay")
-app.command("streamdetect.cli.topics:topics", name="topics")
-app.command("streamdetect.cli.produce:produce", name="produce")
-app.command("streamdetect.cli.demo:demo", name="demo")
+app.command(
+    "streamdetect.cli.worker:worker",
+    name="worker",
+    help="Detect campaigns in live traffic and write decisions. Ends cleanly on SIGTERM.",
+)
+app.command(
+    "streamdetect.cli.replay:replay",
+    name="replay",
+    help="Run the detector over recorded events, as it would have run live. Nothing is sent anywhere.",
+)
+app.command(
+    "streamdetect.cli.topics:topics",
+    name="topics",
+    help="Create the topics that are missing and check the others; nothing that exists is changed.",
+)
+app.command(
+    "streamdetect.cli.produce:produce",
+    name="produce",
+    help="""Send files of events (.jsonl, .jsonl.gz, or - for standard input) to the request topic.
+
+    With --rebase the newest event gets the time of now, so that none lies ahead; with --speed up to 1 the first does.
+    """,
+)
+app.command(
+    "streamdetect.cli.demo:demo",
+    name="demo",
+    help="""Watch a distillation campaign be found and stopped: broker, detector, traffic and gateway in one command.
+
+    Exit code 0: the campaign was caught, the gateway obeyed and no honest account was suspended; 1: not so.
+    """,
+)
 
 
-def main() -> None:
-    """Run a command and end with the exit code its error names."""
+def main(words: list[str] | None = None) -> None:
+    """Run a command (of this process, unless told) and end with the exit code its error names."""
     try:
-        app()
+        app(words)
     except StreamdetectError as error:
         sys.stderr.write(f"streamdetect: {error}\n")
         sys.exit(error.exit_code)

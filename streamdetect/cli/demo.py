@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import orjson
 from cyclopts import Parameter
 
-from streamdetect.errors import BadDataError, GateError
+from streamdetect.errors import GateError
 from streamdetect.telemetry.logs import configure_logs
 
 
@@ -29,11 +29,11 @@ def demo(
     Exit code 0: the campaign was caught, the gateway obeyed and no honest account was suspended; 1: not so.
     """
     # Late: broker and simulator take a second to load, and --help should not.
+    from streamdetect.cli.policy import read_policy  # noqa: PLC0415
     from streamdetect.sandbox.demo.run import DemoOptions, run_demo  # noqa: PLC0415
     from streamdetect.sandbox.demo.story import Story  # noqa: PLC0415
 
-    if policy is not None and not policy.is_file():
-        raise BadDataError(f"{policy}: no such file")
+    read_policy(policy)  # what is wrong with it should not be told by a detector that ends
     configure_logs("critical")
     story = sys.stderr if json else sys.stdout
     options = DemoOptions(

@@ -7,9 +7,9 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
-from streamdetect.errors import BadDataError
+from streamdetect.errors import BadDataError, PolicyError
 from streamdetect.pipeline.decisions.features import SCOPES, Feature, names_of
-from streamdetect.pipeline.decisions.policy import TEXT_MAX, CompiledPolicy, load_policy
+from streamdetect.pipeline.decisions.policy import TEXT_MAX, CompiledPolicy, default_policy, load_policy
 
 app = App(name="policy", help="Check policies, and list what their rules can read.")
 
@@ -28,7 +28,7 @@ def check(file: Path, *, as_json: Annotated[bool, Parameter(name="--json", negat
     as_json
         Print the summary as JSON.
     """
-    policy = load_policy(_read(file), str(file))
+    policy = read_policy(file)
     model, counts = policy.model, _rule_counts(policy)
     if as_json:
         head = model.model_dump(mode="json", include={"id", "version", "mode", "effective_at"})
@@ -62,6 +62,11 @@ def features(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] 
         print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]))
 
 
+def read_policy(file: Path | None) -> CompiledPolicy:
+    """The policy of a file, or the shipped one. Raises ``BadDataError``; what is wrong in the text has a place."""
+    return default_policy() if file is None else load_policy(_read(file), str(file))
+
+
 def _read(file: Path) -> str:
     try:
         with file.open("rb") as stream:
@@ -74,7 +79,8 @@ def _read(file: Path) -> str:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise BadDataError(f"{file}:{line}: is not UTF-8") from None
+        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
+        raise PolicyError("not UTF-8 from here on", line=line, column=column, source=str(file)) from None
 
 
 def _rule_counts(policy: CompiledPolicy) -> dict[str, int]:

@@ -12,9 +12,9 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from streamdetect.cli.policy import read_policy
 from streamdetect.errors import BadDataError, UsageError
 from streamdetect.messages.base import parse_instant
-from streamdetect.pipeline.decisions.policy import CompiledPolicy, default_policy, load_policy
 from streamdetect.replay.driver import Options, replay_files
 from streamdetect.replay.sources import read_chunks, size_of
 
@@ -28,7 +28,7 @@ def replay(
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     to: str | None = None,
     lateness: str = "1h",
-    json: bool = False,
+    json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Run the detector over recorded events, as it would have run live. Nothing is sent anywhere.
 
@@ -62,20 +62,14 @@ def replay(
             raise UsageError(f"replay has no option {name}; see streamdetect replay --help")
         if name != "-" and not Path(name).is_file():
             raise BadDataError(f"{name}: no such file")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output {output}: {error.strerror}") from None
     with _progress(size_of(list(inputs))) as advance:
         chunks = read_chunks(list(inputs), advance)
         summary = replay_files(chunks, output, chosen, options, accounts=accounts)
     _tell(summary, output, json=json)
-
-
-def read_policy(path: Path | None) -> CompiledPolicy:
-    """The policy of a file, or the shipped one."""
-    if path is None:
-        return default_policy()
-    try:
-        return load_policy(path.read_text("utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadDataError(f"{path}: {error}") from error
 
 
 def _instant(text: str | None) -> int | None:

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Final, Literal
 
-from streamdetect.cli.replay import read_policy
+from streamdetect.cli.policy import read_policy
 from streamdetect.kafka.topics import create_and_check
 from streamdetect.settings import load_settings
 from streamdetect.telemetry.logs import configure_logs
@@ -19,7 +19,7 @@ def worker(
     bootstrap_servers: str | None = None,
     policy: Path | None = None,
     config: Path | None = None,
-    log_level: str = "info",
+    log_level: Literal["debug", "info", "warning", "error"] = "info",
 ) -> None:
     """Detect campaigns in live traffic and write decisions. Ends cleanly on SIGTERM.
 
@@ -34,7 +34,7 @@ def worker(
     config
         Settings file (TOML), over STREAMDETECT_CONFIG.
     log_level
-        debug, info, warning or error.
+        How much is logged.
     """
     settings = load_settings(config, mode=mode, bootstrap_servers=bootstrap_servers, policy_file=policy)
     configure_logs(log_level)

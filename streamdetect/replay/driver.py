@@ -135,7 +135,7 @@ def replay_files(
         try:
             replay.learn(chunk_of(str(accounts), 0, accounts.read_bytes().splitlines()))
         except OSError as error:
-            raise BadDataError(f"{accounts}: {error}") from error
+            raise BadDataError(f"{accounts}: cannot be read: {error.strerror}") from None
     output.mkdir(parents=True, exist_ok=True)
     with (output / "decisions.jsonl").open("wb") as log:
         for chunk in chunks:

@@ -1,9 +1,12 @@
 """What is documented is what is there: commands in the README, metrics with unit and meaning."""
 
+import importlib
+import inspect
 import re
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
 from streamdetect.cli import app
 from streamdetect.telemetry.catalogue import CATALOGUE
@@ -29,6 +32,15 @@ def test_the_readme_shows_every_command(command):
 @pytest.mark.parametrize("command", _commands())
 def test_every_command_says_what_it_is_for(command):
     assert app[command].help
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_the_list_of_commands_repeats_what_each_says_of_itself(command):
+    listed = app._commands[command]
+    module, _, name = listed.import_path.partition(":")
+    told = getattr(importlib.import_module(module), name)
+    said = told.help if isinstance(told, App) else inspect.getdoc(told).partition("\n\nParameters\n")[0]
+    assert inspect.cleandoc(listed.help).strip() == said.strip()
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)

@@ -200,7 +200,8 @@ def test_a_detector_that_dies_ends_the_demo(tmp_path: Path) -> None:
     [
         (("--speed", "0"), 2, "--speed must be"),
         (("--hours", "-1"), 2, "--hours must be"),
-        (("--policy", "missing.toml"), 3, "no such file"),
+        (("--policy", "missing.toml"), 3, "No such file"),
+        (("--policy", __file__), 3, "test_demo.py:1:"),
     ],
 )
 def test_wrong_arguments_are_told_at_once(arguments: tuple[str, ...], code: int, says: str, tmp_path: Path) -> None:

@@ -45,7 +45,11 @@ def test_a_wrong_policy_ends_with_code_3_and_its_place(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "No such file"), (b'id = "a"\nversion = \xff', ":2: is not UTF-8"), (b"#" * (1 << 23), "larger than")],
+    [
+        (None, "No such file"),
+        (b'id = "a"\nversion = \xff', ":2:11: not UTF-8 from here on"),
+        (b"#" * (1 << 23), "larger than"),
+    ],
 )
 def test_a_file_that_is_no_text_is_bad_data(tmp_path, content, message):
     file = tmp_path / "mine.toml"
