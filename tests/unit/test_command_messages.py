@@ -1,4 +1,4 @@
-"""Every command, called wrongly or on what it cannot read: the exit code of its kind, and words instead of a traceback."""
+"""Every command, called wrongly or on what it cannot read: an exit code by kind, and words instead of a traceback."""
 
 import pytest
 
