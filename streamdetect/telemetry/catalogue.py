@@ -57,7 +57,7 @@ CATALOGUE: Final = (
     _counter("bytes", "Bytes of records read.", "Grows faster than events: prompts got longer.", "topic", unit="bytes"),
     _gauge(
         "lag_seconds",
-        "Wall clock minus the newest event time of the partition.",
+        "Age, by broker time, of the newest record processed while others wait; 0 when none does.",
         "Above the brake's bound no new restriction is issued: add workers or find the slow stage.",
         *("topic", "partition"),
         unit="seconds",

@@ -48,6 +48,7 @@ STOP_TIMEOUT_S = 20.0
 def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow", "live"], partitions: int) -> None:
     """Run until SIGTERM or SIGINT, on topics that were checked; ``partitions`` is the number they have in common."""
     started = time.perf_counter()
+    log(__name__).info("loading kernels", hint="the first start on a machine compiles them, which takes about 20 s")
     warm()
     # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the
     # stock thresholds the collector costs more than the windows.

@@ -67,6 +67,8 @@ class Publisher:
         """Log a decision, and put it in force if it is one that is enforced; the brake may hold it."""
         sent: Sent = []
         for passed in [decision] if self._brake is None else self._brake.judge(decision, partition):
+            if passed.status == "held" != decision.status:
+                self._metrics.counter("held").labels("brake").inc()
             sent += await self._write(passed)
         return sent
 
@@ -84,6 +86,8 @@ class Publisher:
         for decision in self._brake.due():
             sent += await self._write(decision)
         self._metrics.gauge("queue_records").labels("brake").set(self._brake.held)
+        dropped, self._brake.dropped = self._brake.dropped, 0
+        self._metrics.counter("evictions").labels("held").inc(dropped)
         await asyncio.gather(*sent)
 
     async def beat(self, heartbeat: Heartbeat) -> None:
@@ -97,8 +101,6 @@ class Publisher:
         key, value = decision.subject.key.encode(), stamped.to_bytes()
         labels = (decision.action, decision.status, str(decision.simulated).lower())
         self._metrics.counter("decisions").labels(*labels).inc()
-        if decision.status == "held":
-            self._metrics.counter("held").labels("brake").inc()
         logged = await self._outbox.send(self._topics[DECISIONS], value, key=key)
         logged.add_done_callback(self._note_log_end)
         sent = [logged]

@@ -24,6 +24,14 @@ when = "template_young_1d >= 20 and template_trusted_1d == 0 and not trusted"
 action = "verify"
 ttl = "24h"
 reason_code = "shared_content"
+[[rules]]
+id = "greedy"
+when = "requests_1m >= 3"
+action = "suspend"
+ttl = "1h"
+reason_code = "rate_exceeded"
+[caps]
+suspend_per_hour = 0
 """
 
 
@@ -67,6 +75,16 @@ def test_five_of_twenty_are_enforced_within_the_minute_and_the_rest_is_logged_as
     # The tick that would let them pass has come and gone.
     until(lambda: worker.metric("queue_records", queue="brake") == ACCOUNTS - PER_MINUTE, "the gauge of what waits")
     assert len(decisions(made, "enforcement.v1")) == PER_MINUTE
+
+
+def test_what_a_cap_holds_is_not_counted_as_held_by_the_brake(braked):
+    made, worker = braked
+    before = worker.metric("held_total", by="brake")
+    made.events([event("greedy", event_id=f"e-{number}", prompt="more") for number in range(3)])
+    made.settled(worker)
+    held = [decision for decision in decisions(made) if decision["subject"]["value"] == "greedy"]
+    assert [(decision["action"], decision["status"]) for decision in held] == [("suspend", "held")]
+    assert (worker.metric("held_total", by="cap"), worker.metric("held_total", by="brake")) == (1, before)
 
 
 def test_releases_pass_at_once_and_what_was_held_is_held_no_more(braked):
