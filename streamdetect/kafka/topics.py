@@ -97,7 +97,9 @@ async def _admin(settings: Settings, timeout_s: float) -> AsyncIterator[AIOKafka
         why = await why_unreachable(settings, min(2.0, timeout_s))
         raise UnreachableError(
             f"broker {settings.bootstrap_servers} cannot be reached within {timeout_s:g} s "
-            f"({type(error).__name__}: {why}); check STREAMDETECT_BOOTSTRAP_SERVERS and STREAMDETECT_SECURITY_PROTOCOL"
+            f"({type(error).__name__}: {why}); check STREAMDETECT_BOOTSTRAP_SERVERS, STREAMDETECT_SECURITY_PROTOCOL"
+            # A broker that wants a client certificate says no more than that it closed the connection.
+            + (" and STREAMDETECT_SSL_*" if "SSL" in settings.security_protocol else "")
         ) from None
     finally:
         await admin.close()
