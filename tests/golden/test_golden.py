@@ -6,6 +6,7 @@
 import os
 import sys
 from pathlib import Path
+from random import Random
 
 import orjson
 import pytest
@@ -17,7 +18,7 @@ from streamdetect.replay.driver import Options, Replay
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-from scenarios import SCENARIOS, events_of  # noqa: E402  # the folder is no package
+from scenarios import AGENT, DAY_MS, NEW, OLD, SCENARIOS, START, WORDS, event, events_of  # noqa: E402  # the folder is no package
 
 BYTES_MAX = 200_000
 UPDATE = os.environ.get("STREAMDETECT_UPDATE_GOLDEN") == "1"
@@ -132,3 +133,19 @@ def test_content_and_money_together_suspend():
 
 def test_users_of_a_popular_agent_are_at_most_watched():
     assert {entry["action"] for entry in expected_of("agent").values()} <= {"observe"}
+
+
+@pytest.mark.parametrize("field", ["system_prompt", "prompt"])
+def test_an_agent_that_thousands_use_is_left_alone(field):
+    """The whole text as the system prompt, or before each prompt; a user every 20 s, two in three of them new."""
+    lines = []
+    for number in range(3_000):
+        created_at = (NEW, START - 20 * DAY_MS, START - 60 * DAY_MS, OLD, NEW, None)[number % 6]
+        told = {"client_ip": f"10.{number % 250}.{number // 250}.5", "account_created_at": created_at}
+        question = " ".join(Random(number).choices(WORDS, k=24))
+        asked = {"prompt": f"{AGENT} {question}"} if field == "prompt" else {"prompt": question, "system_prompt": AGENT}
+        lines.append(orjson.dumps(event(number, f"user-{number}", number * 20_000, **told, **asked)))
+
+    decisions = decisions_of(b"\n".join(lines))
+
+    assert {decision.action for decision in decisions} <= {"observe"}
