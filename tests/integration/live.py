@@ -207,6 +207,7 @@ class World:
         topic: str | None = None,
         codec: str = "none",
         partition: int | None = None,
+        headers: dict[str, str] | None = None,
     ) -> list[Sent]:
         """Send (key, value) pairs in order, keyed as Java clients do; returns where each landed."""
         if codec not in self._producers:
@@ -231,7 +232,7 @@ class World:
                 assert error is None, error
                 landed[number] = Sent(message.partition(), message.offset())
 
-            producer.produce(topic or self.requests, value, key, on_delivery=note, **place)
+            producer.produce(topic or self.requests, value, key, on_delivery=note, headers=headers, **place)
             producer.poll(0)
         assert producer.flush(PATIENCE_S) == 0
         return landed

@@ -97,6 +97,8 @@ FINE = {
         {"specversion": "1.0", "id": "x", "type": "request", "source": "gw", "data": event(a, "odd")}
     ),
 }
+# A CloudEvent in binary mode: the value is the event, and what the headers say is nobody's concern.
+HEADERS = {"ce_specversion": "1.0", "ce_id": "x", "ce_type": "request", "ce_source": CANARY}
 CODECS = ("lz4", "zstd", "gzip", "snappy")
 KEYS, NULL_KEYS, FOREIGN_KEYS = 10_000, 10, 10
 
@@ -140,6 +142,7 @@ def ran(broker, tmp_path_factory):
             total += len(made.send(around(name, value(name), GOOD - 1)))
         for codec in CODECS:
             total += len(made.events([event(codec, number) for number in range(GOOD)], codec=codec))
+        total += len(made.events([event("headers", number) for number in range(GOOD)], headers=HEADERS))
         total += len(made.send(around("long-ago", dumps(event("long-ago", "odd", occurred_at=YEAR_MS)), GOOD)))
         total += len(made.events([event(f"one-of-many-{number}", 0) for number in range(KEYS)]))
         null = [(None, orjson.dumps(event("null-key", number))) for number in range(NULL_KEYS)]
@@ -191,13 +194,17 @@ def test_every_codec_is_read(ran, codec):
     assert ran.counted[codec] == f"{codec}/{GOOD - 1}"
 
 
+def test_a_cloud_event_in_binary_mode_is_its_value(ran):
+    assert ran.counted["headers"] == f"headers/{GOOD - 1}"
+
+
 def test_a_time_long_past_is_late_and_nothing_more(ran):
     assert ran.counted["long-ago"] == f"long-ago/{GOOD - 1}"
     assert ran.worker.metric("late_total") == 1
 
 
 def test_ten_thousand_keys_in_a_second_are_ten_thousand_accounts(ran):
-    accounts = 40 + len(BAD) + len(FINE) + len(CODECS) + 1 + KEYS + 1
+    accounts = 40 + len(BAD) + len(FINE) + len(CODECS) + 2 + KEYS + 1
     # The account on the wrong partition has one record there and one where it belongs.
     assert ran.worker.metric("tracked_accounts") == accounts + 2
 
