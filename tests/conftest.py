@@ -9,11 +9,15 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings
 
 from streamdetect.errors import UnreachableError
 from streamdetect.sandbox.cluster import EXTERNAL_VARIABLE, Cluster, Tier, start_cluster
 
 REQUIRE_VARIABLE = "STREAMDETECT_REQUIRE_TIER"
+# Laws hold on a busy machine too; how fast is a question for benchmarks.
+settings.register_profile("laws", deadline=None)
+settings.load_profile("laws")
 _summary = pytest.StashKey[str]()
 
 

@@ -115,7 +115,9 @@ class Recovery:
             until = {topic: ends_of.get(restored.partition, 0) for topic, ends_of in reached.items()}
             shard.follow(since, until if restored.lineage.next_sequence else {})
             passed = {(d.decision_id, d.revision) for d in since if d.status != "held"}
-            restored.held[:] = [d for d in restored.held if (d.decision_id, d.revision) not in passed]
+            restored.held[:] = [
+                d for d in restored.held if (d.decision_id, d.revision) not in passed and shard.stands(d)
+            ]
             shard.log_from = dict(ends)
 
     def _where(self, record: Stored) -> str:

@@ -137,9 +137,10 @@ class Saver:
     async def _write(self, partition: int, link: Link, waiting: Sequence[_Waiting]) -> int:
         shard = self._detector.shard(partition)
         shard.log_from |= {number: max(end, shard.log_from.get(number, 0)) for number, end in self._log_ends().items()}
-        image = shard.capture(link.place.sequence, self._held(partition))
-        payload = await asyncio.to_thread(encode, image)
+        image = shard.capture(link.place.sequence)
         await asyncio.gather(*(delivered for _, delivered in waiting))
+        shard.add_held(image, self._held(partition))
+        payload = await asyncio.to_thread(encode, image)
         self._guard()
         records = records_of(link, payload)
         sent = [await self._sender.send(self._topic, value, key=key, partition=partition) for key, value in records]

@@ -30,8 +30,8 @@ class Shard:
     # Offsets up to which what is processed was processed before, by the owner whose decisions were followed.
     repeated_until: dict[str, int] = field(default_factory=dict)
 
-    def capture(self, stripe: int, held: Iterable[Decision] = ()) -> Image:
-        """What is due for an image of number ``stripe``; ``held`` are decisions that wait at the brake."""
+    def capture(self, stripe: int) -> Image:
+        """What is due for an image of number ``stripe``."""
         self._forget_followed()
         source = StageImage(
             {
@@ -40,10 +40,15 @@ class Shard:
                 "marks": dict(self.marks),
                 "log_from": dict(self.log_from),
                 "repeated_until": dict(self.repeated_until),
-                "held": [decision.to_bytes() for decision in held],
+                "held": [],
             }
         )
         return Image({**self.accounts.capture(stripe), **self.associations.capture(stripe), "source": source})
+
+    @staticmethod
+    def add_held(image: Image, held: Iterable[Decision]) -> None:
+        """Add the decisions that wait at the brake, once all that led to the image has passed it or been held."""
+        image.stages["source"].meta["held"] = [decision.to_bytes() for decision in held]
 
     def restore(self, images: Sequence[Image]) -> list[Decision]:
         """Become what images in order say; returns the decisions that waited at the brake."""
@@ -54,6 +59,12 @@ class Shard:
         self.positions, self.marks, self.log_from = source["positions"], source["marks"], source["log_from"]
         self.repeated_until = source["repeated_until"]
         return [Decision.model_validate_json(raw) for raw in source["held"]]
+
+    def stands(self, decision: Decision) -> bool:
+        """Whether a decision is what stands against its subject."""
+        subject = decision.subject.scope, decision.subject.value
+        node = self.accounts if subject[0] == "account" else self.associations
+        return node.standings.stands(subject, decision.decision_id, decision.expires_at)
 
     def follow(self, decisions: Sequence[Decision], ends: dict[str, int]) -> None:
         """Take over what was published after the image; ``ends`` is how far its writer may have read each topic."""

@@ -217,7 +217,7 @@ class Process:
         self.lease = Lease(SESSION_S, self.loop.time)
         self.detector = Detector(policy, "live", (REQUESTS,), PARTITIONS)
         self.in_force = InForce(SETTINGS.topic(ENFORCEMENT), self.sender, self.detector.hear)
-        self.brake = Brake(5, 1e9, self.loop.time, lambda: 0.0) if brake else None
+        self.brake = Brake(20, 1e9, self.loop.time, lambda: 0.0) if brake else None
         self.publisher = Publisher(
             SETTINGS, self.sender, self.metrics, self.brake, guard=self.lease.check, wrote=self.in_force.wrote
         )

@@ -194,6 +194,14 @@ def test_a_history_of_faults(calm, seed):
     check_log(history)
 
 
+@pytest.mark.parametrize("seed", range(SEEDS // 4))
+def test_a_history_of_faults_with_decisions_held_back(calm, seed):
+    """What waits at the brake when its process ends is put in force by the next."""
+    history = History(seed, faults=True, brake=True)
+    assert history.strongest == calm.strongest, history.happened
+    check_log(history)
+
+
 def test_the_same_seed_is_the_same_history():
     first, second = History(5, faults=True), History(5, faults=True)
     assert first.happened == second.happened

@@ -282,6 +282,12 @@ class Standings:
         """Whether anything was decided on a subject here."""
         return (scope, value) in self._subjects
 
+    def stands(self, subject: tuple[str, str], decision_id: str, expires_at: int) -> bool:
+        """Whether this decision is what stands, enforced, against a subject."""
+        record = self._subjects.get(subject)  # type: ignore[arg-type]
+        standing = record.tracks[LIVE] if record else None
+        return standing is not None and (standing.decision_id, standing.expires_at) == (decision_id, expires_at)
+
     def follow(self, decisions: Iterable[Decision]) -> list[SubjectKey]:
         """Take over what was published after the state was last saved, in order; returns the subjects known by then.
 
