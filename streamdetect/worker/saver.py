@@ -122,7 +122,9 @@ class Saver:
 
         Raises what the sender raises; then nothing is acked.
         """
-        state = self._partitions[partition]
+        state = self._partitions.get(partition)
+        if state is None:  # it went while another was being saved
+            return
         async with state.lock:
             if not (state.waiting or anyway) or self._partitions.get(partition) is not state:
                 return

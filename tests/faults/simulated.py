@@ -102,6 +102,7 @@ class Broker:
     ends: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     committed: dict[tuple[str, int], int] = field(default_factory=dict)
     slow_s: float = 0.0
+    generation: int = 0  # of the consumer group, as the coordinator knows it
     watchers: list = field(default_factory=list)
 
     def append(self, topic: str, partition: int, key: bytes | None, value: bytes | None) -> Stored:
@@ -145,6 +146,11 @@ class Sender:
         self._arrived.set()
         return landed
 
+    @property
+    def waiting(self) -> int:
+        """Records handed over that have not landed yet."""
+        return len(self._queue)
+
     def crash(self) -> None:
         """The process is gone: what was handed over lands up to some point, and nothing after it."""
         if not self.failing:
@@ -159,7 +165,7 @@ class Sender:
                 await self._arrived.wait()
             if self.chance.random() < 0.2 or self.broker.slow_s:
                 await asyncio.sleep(self.chance.random() * 0.05 + self.broker.slow_s)
-            *record, landed = self._queue.popleft()
+            *record, landed = self._queue.popleft()  # it lands in this step of the loop or never
             if self.failing:
                 if not landed.done():
                     landed.set_exception(UnreachableError("a record was not delivered"))
@@ -257,14 +263,14 @@ class Process:
     async def _guarded(self, work) -> None:
         try:
             await work
-        except* (UnreachableError, RuntimeError) as failed:
+        except* Exception as failed:  # noqa: BLE001  whatever ends a part of a process ends the process
             await self._fail(failed.exceptions[0])
 
     async def _fail(self, error) -> None:
         self.end(f"{type(error).__name__}: {error}")
 
     def end(self, why: str) -> None:
-        """Gone, here and now."""
+        """Gone, here and now. Only what the real process reports as well may end one."""
         if self.ended is not None:
             return
         self.ended = why
@@ -343,7 +349,7 @@ class Process:
         return Message(partition, self.generation, chunk, self.ledgers[place].deliver(records[-1].offset))
 
     async def _commit(self) -> None:
-        if self.generation != GROUP_GENERATION.get(id(self.broker)):
+        if self.generation != self.broker.generation:
             return  # the coordinator refuses members of an older generation
         for place, ledger in self.ledgers.items():
             if (offset := ledger.committable()) is not None:
@@ -368,9 +374,6 @@ class Process:
             await asyncio.sleep(interval_s * (0.5 + self.chance.random()))
             await self.runs.wait()
             await work()
-
-
-GROUP_GENERATION: dict[int, int] = {}
 
 
 class Group:
@@ -401,7 +404,7 @@ class Group:
             self.unclean += not await one.leave()
         answering = [one for one in answering if one.ended is None]
         self.generation += self.chance.choice((1, 1, 1, 2))
-        GROUP_GENERATION[id(self.broker)] = self.generation
+        self.broker.generation = self.generation
         share = {one.name: set() for one in answering}
         for partition in range(PARTITIONS):
             if answering:
@@ -429,7 +432,9 @@ class Group:
             not self.broker.logs[place] or self.broker.committed.get(place, 0) > self.broker.logs[place][-1].offset
             for place in places
         )
-        return done and all(one.brake is None or not one.brake.held for one in self.members)
+        return done and all(
+            not one.sender.waiting and (one.brake is None or not one.brake.held) for one in self.members
+        )
 
 
 def newest_by_subject(records: Sequence[Stored]) -> dict[bytes, bytes | None]:

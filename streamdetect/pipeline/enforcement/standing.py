@@ -325,9 +325,11 @@ class Standings:
         track = SIMULATED if decision.simulated else LIVE
         standing = record.tracks[track]
         known = standing and (standing.decision_id, standing.expires_at) == (decision.decision_id, decision.expires_at)
-        if decision.revision < record.revision or known:
+        if decision.revision < record.revision and not known:
             return
         self.followed.append(decision)
+        if known:
+            return
         record.revision, record.inherited = decision.revision, True
         self._dirty.add(record.number)
         if decision.status == "released":
