@@ -4,19 +4,20 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One record as a partition holds it; a value of ``None`` is a tombstone."""
+    """One record as a partition holds it; a value of ``None`` is a tombstone, a time of -1 is not known."""
 
     partition: int
     offset: int
     key: bytes | None
     value: bytes | None
+    timestamp_ms: int = -1
 
 
 class Sender(Protocol):
@@ -34,5 +35,5 @@ class LogReader(Protocol):
     async def ends(self, topic: str) -> dict[int, int]:
         """The offset after the last record of each partition, as of now."""
 
-    def read(self, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Sequence[Stored]]:
+    def read(self, topic: str, starts: Mapping[int, int]) -> AsyncGenerator[Sequence[Stored], None]:
         """All records of the given partitions from an offset on (or the oldest kept) to their ends as of now."""

@@ -4,7 +4,7 @@ What recovery needs: images of a changelog, and the decisions taken since. Holes
 an offset older than the oldest record are no trouble.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -64,7 +64,7 @@ class TopicReader:
             raise self._failed(error) from None
         return {partition.partition: end for partition, end in ends.items()}
 
-    async def read(self, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Sequence[Stored]]:
+    async def read(self, topic: str, starts: Mapping[int, int]) -> AsyncGenerator[Sequence[Stored], None]:
         """All records of the given partitions from an offset on (or the oldest kept) to their ends as of now."""
         consumer = self._open()
         partitions = [TopicPartition(topic, number) for number in starts]
@@ -78,7 +78,7 @@ class TopicReader:
                 batches = await consumer.getmany(*unread, timeout_ms=POLL_MS)
                 for partition, records in batches.items():
                     yield [
-                        Stored(partition.partition, record.offset, record.key, record.value)
+                        Stored(partition.partition, record.offset, record.key, record.value, record.timestamp)
                         for record in records
                         if record.offset < ends[partition]
                     ]

@@ -138,6 +138,12 @@ CATALOGUE: Final = (
     _counter(
         "stale_records", "Late records of a stale owner that were overwritten.", "Some worker stands still at times."
     ),
+    _counter(
+        "recreated",
+        "Partitions found, when restored, to be of a topic that was deleted and made again.",
+        "Who deleted it? What it held and was not read is lost.",
+        "topic",
+    ),
     _counter("restarts", "Times a follower lost its broker and started again.", "The broker is unwell.", "topic"),
 )
 

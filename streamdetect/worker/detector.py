@@ -70,6 +70,10 @@ class Detector:
         for shard in self.shards.values():
             shard.hear(decision)
 
+    def decides_on(self, subject: SubjectKey) -> bool:
+        """Whether a shard that is here has decided on a subject."""
+        return any(shard.standings_of(subject[0]).knows(*subject) for shard in self.shards.values())
+
     def new_shard(self) -> Shard:
         """An empty shard, which belongs to no partition yet."""
         return Shard(
@@ -131,11 +135,13 @@ class Detector:
         outcome.unknown_values = sum(columns.unknown_values.values())
         self._count_keys(chunk, outcome)
         if len(columns):
-            output = self.shard(chunk.partition).accounts.events(columns)
+            shard = self.shard(chunk.partition)
+            output = shard.accounts.events(columns)
             assert output.shared is not None
             assert output.observed is not None
             source = self._sources[chunk.topic] * self.partitions + chunk.partition
-            packed = pack_shared(output.shared, columns, output.observed, chunk.offsets[columns.record], source)
+            offsets = shard.rising(chunk.topic, chunk.offsets[columns.record])
+            packed = pack_shared(output.shared, columns, output.observed, offsets, source)
             outcome.links = list(packed.items())
             outcome.decisions, outcome.counters = output.decisions, output.counters
         return self._with_followed(chunk, outcome)
@@ -144,7 +150,8 @@ class Detector:
         """Rows about shared keys: associations and decisions; evidence back to where the rows came from."""
         outcome = Outcome()
         fresh = self._fresh(chunk, outcome)
-        node = self.shard(chunk.partition).associations
+        shard = self.shard(chunk.partition)
+        node = shard.associations
         parts = {}
         for index in np.flatnonzero(fresh).tolist():
             links, _ = unpack_links(node.state, chunk.value(index) or b"", self.partitions)
@@ -158,7 +165,8 @@ class Detector:
             record = np.repeat(np.fromiter(parts, np.int64), counts)[output.findings["source_row"]]
             first = np.repeat(np.cumsum([0, *counts[:-1]]), counts)[output.findings["source_row"]]
             place = (output.findings["source_row"] - first).astype(np.uint32)
-            packed = pack_findings(output.findings, chunk.partition, chunk.offsets[record], place)
+            offsets = shard.rising(chunk.topic, chunk.offsets[record])
+            packed = pack_findings(output.findings, chunk.partition, offsets, place)
             outcome.evidence = list(packed.items())
         return self._with_followed(chunk, outcome)
 
@@ -201,11 +209,13 @@ class Detector:
 
     def _fresh(self, chunk: Chunk, outcome: Outcome) -> NDArray[np.bool_]:
         """Which records were not processed before; moves the position of their partition."""
-        positions = self.shard(chunk.partition).positions
-        seen = positions.get(chunk.topic, -1)
+        shard = self.shard(chunk.partition)
+        seen = shard.positions.get(chunk.topic, -1)
         fresh = chunk.offsets > seen
         outcome.repeated_records = int(np.count_nonzero(~fresh))
-        positions[chunk.topic] = max(seen, int(chunk.offsets[-1]))
+        if fresh[-1]:
+            shard.positions[chunk.topic] = int(chunk.offsets[-1])
+            shard.stamps[chunk.topic] = int(chunk.timestamps_ms[-1])
         return fresh
 
     def _believable(self, partition: int, columns: RequestColumns, rejects: list[Reject]) -> RequestColumns:

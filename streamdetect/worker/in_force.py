@@ -2,15 +2,18 @@
 
 Compaction keeps the last record of a subject, whoever wrote it. A stale owner can be late by what it had handed to its
 client library before it stood still; so what we wrote lately is compared with what appears after it, and an older
-revision (or a tombstone that is not ours) is overwritten again. A higher revision of somebody else is news to us.
+revision (or a tombstone that is not ours) is overwritten again, as long as the subject is ours. A higher revision of
+somebody else is news to us.
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final
 
+from streamdetect.errors import UnreachableError
 from streamdetect.kafka.fold import Record
 from streamdetect.messages.decision import Decision
 from streamdetect.messages.reading import read
@@ -32,20 +35,42 @@ class _Written:
 
 def _is_stale(record: Record, revision: int, written: _Written) -> bool:
     """Whether a record must not stand after what we wrote, if it came later."""
-    return revision < written.revision if record.value is not None else written.value is not None
+    if record.value is None:
+        return written.value is not None
+    return revision < written.revision or (revision == written.revision and record.value != written.value)
+
+
+def _subject(key: str) -> SubjectKey:
+    scope, _, value = key.partition(":")
+    return scope, value  # type: ignore[return-value]  # whatever stands there, it is only looked up
+
+
+async def _unless_it_ends(work: Coroutine[None, None, None]) -> None:
+    """Whoever waits for our other records is told of a failure; this process ends."""
+    with contextlib.suppress(UnreachableError):
+        await work
 
 
 class InForce:
     """Fold of the topic, kept current by ``seen`` (a follower's callback) and ``wrote`` (every record of ours).
 
-    ``records`` is what the topic says is in force, for shards that begin. ``news`` is called with decisions of others.
+    ``records`` is what the topic says is in force, for shards that begin. ``news`` is called with decisions of others,
+    ``ours`` tells whether we decide on a subject now, ``guard`` raises when this process may not write any more.
     """
 
-    def __init__(self, topic: str, sender: Sender, news: Callable[[Decision], None] = lambda _decision: None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        sender: Sender,
+        news: Callable[[Decision], None] = lambda _decision: None,
+        *,
+        ours: Callable[[SubjectKey], bool] = lambda _subject: True,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
         self.records: dict[SubjectKey, SubjectRecord] = {}
         self.unreadable = 0
         self.rewritten = 0
-        self._topic, self._sender, self._news = topic, sender, news
+        self._topic, self._sender, self._news, self._ours, self._guard = topic, sender, news, ours, guard
         self._written: OrderedDict[bytes, _Written] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -66,6 +91,8 @@ class InForce:
             return
         revision = self._fold(record.key, decision)
         written = self._written.get(record.key)
+        if written is not None and not self._ours(_subject(record.key.decode(errors="replace"))):
+            written = None  # it went to another owner, whose records are right
         if written is not None and _is_stale(record, revision, written):
             self._start(self._put_right(record, written))
         elif decision is not None and (written is None or revision > written.revision):
@@ -81,14 +108,13 @@ class InForce:
     def _fold(self, key: bytes, decision: Decision | None) -> int:
         """Keep the newest record; returns its revision, 0 for a tombstone."""
         if decision is None:
-            scope, _, value = key.decode(errors="replace").partition(":")
-            self.records.pop((scope, value), None)  # type: ignore[arg-type]
+            self.records.pop(_subject(key.decode(errors="replace")), None)
             return 0
         self.records |= adopted_from([decision])
         return decision.revision
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(_unless_it_ends(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -105,6 +131,7 @@ class InForce:
         await self._write(record.key, written.revision, written.value)
 
     async def _write(self, key: bytes, revision: int, value: bytes | None) -> None:
+        self._guard()
         _log.warning("a stale record is overwritten", topic=self._topic, revision=revision)
         self.rewritten += 1
         sent = await self._sender.send(self._topic, value, key=key)

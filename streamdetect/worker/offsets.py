@@ -19,10 +19,11 @@ class Delivery:
 
 @dataclass(slots=True, eq=False)
 class Ledger:
-    """Delivered chunks of one partition. Cost: amortised constant per chunk."""
+    """Delivered chunks of one partition, ``newest`` the last offset of all. Cost: amortised constant per chunk."""
 
     _open: deque[Delivery] = field(default_factory=deque)
     _done: int | None = None
+    newest: int = -1
 
     def __len__(self) -> int:
         """Chunks delivered and not yet part of the acked prefix."""
@@ -32,6 +33,7 @@ class Ledger:
         """List a chunk that ends at offset ``last``; offsets rise."""
         delivery = Delivery(last)
         self._open.append(delivery)
+        self.newest = last
         return delivery
 
     def committable(self) -> int | None:

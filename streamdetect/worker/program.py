@@ -106,7 +106,9 @@ class Worker:
     async def _enforced(self, outbox: Outbox) -> AsyncIterator[None]:
         """Follow what is in force: revisions go on from there, and late records of stale owners are put right."""
         topic = self._settings.topic(ENFORCEMENT)
-        self._in_force = InForce(topic, outbox, self._detector.hear)
+        self._in_force = InForce(
+            topic, outbox, self._detector.hear, ours=self._detector.decides_on, guard=self._lease.check
+        )
         if self._mode != "live":
             yield
             return
@@ -192,6 +194,14 @@ class Worker:
         self._app.consumer.set_before_revoke(self._before_revoke, timeout_s=5.0)
         inputs = input_topics(self._settings)
         partitions = {tp.partition for tp in assigned if tp.topic in inputs}
+        if torn := {tp for topic in inputs for tp in (TP(topic, partition) for partition in partitions)} - assigned:
+            topics = ", ".join(sorted({tp.topic for tp in torn}))
+            await self._app.crash(
+                UnreachableError(
+                    f"{topics}: deleted, or without some partitions, while it was read; start again when it is there"
+                )
+            )
+            return
         await self._ownership.assigned(partitions, self._app.consumer_generation_id)
 
     async def _revoked(self, _app: Any, _revoked: set[TP], **_: Any) -> None:

@@ -6,8 +6,8 @@ would read every image again at each rebalance. Source partitions stay silent un
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 
 from streamdetect.errors import ImageError
@@ -59,7 +59,10 @@ class Recovery:
             found = []
             for partition, records in kept.items():
                 found.append(await asyncio.to_thread(self._rebuilt, partition, records, generation))
-            await self._follow(reader, found)
+            ends = {topic: await reader.ends(topic) for topic in self._inputs}
+            for topic in self._inputs:
+                await self._compare(reader, topic, ends[topic], found)
+            await self._follow(reader, ends, found)
         seconds = time.perf_counter() - started
         self._metrics.histogram("restore_seconds").observe(seconds)
         _log.info(
@@ -94,7 +97,40 @@ class Recovery:
             shard.begin_term()
         return Restored(partition, shard, lineage_after(chain.newest, generation, records), held)
 
-    async def _follow(self, reader: LogReader, found: Sequence[Restored]) -> None:
+    async def _compare(self, reader: LogReader, topic: str, ends: Mapping[int, int], found: Sequence[Restored]) -> None:
+        """Find the partitions of a topic that was deleted and made again: what was read of it is no more.
+
+        Such a topic ends before what was read last, or has another record there. A record that is gone (compaction,
+        retention) tells nothing, and then nothing of a new topic can be missed by going on after it.
+        """
+        positions = {one.partition: one.shard.positions.get(topic, -1) for one in found}
+        there = {partition: at for partition, at in positions.items() if 0 <= at < ends.get(partition, 0)}
+        first: dict[int, Stored] = {}
+        if there:
+            async with aclosing(reader.read(topic, there)) as stretches:
+                async for records in stretches:
+                    for record in records:
+                        first.setdefault(record.partition, record)
+                    if len(first) == len(there):
+                        break
+        for restored in found:
+            partition, shard = restored.partition, restored.shard
+            position, end, there_now = positions[partition], ends.get(partition, 0), first.get(partition)
+            same = there_now is None or there_now.offset > position or there_now.timestamp_ms == shard.stamps[topic]
+            if position >= 0 and (position >= end or not same):
+                shard.begin_anew(topic)
+                self._metrics.counter("recreated").labels(topic).inc()
+                _log.warning(
+                    "a topic was deleted and made again: it is read from its start",
+                    topic=topic,
+                    partition=partition,
+                    read_before=position,
+                    ends_at=end,
+                )
+
+    async def _follow(
+        self, reader: LogReader, reached: Mapping[str, Mapping[int, int]], found: Sequence[Restored]
+    ) -> None:
         """Tell each shard what was published after its image; one that has none begins at the end of the log."""
         ends = await reader.ends(self._decisions)
         starts = {number: end for number, end in ends.items() if end}
@@ -108,7 +144,6 @@ class Recovery:
                     decision = read(Decision, record.value)
                     if isinstance(decision, Decision):
                         published.append((record, decision))
-        reached = {topic: await reader.ends(topic) for topic in self._inputs}
         for restored in found:
             shard = restored.shard
             since = [d for r, d in published if r.offset >= shard.log_from.get(r.partition, r.offset + 1)]

@@ -6,17 +6,27 @@ together: an image is the state right after some chunk, with the offsets that ar
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from streamdetect.kernels.images import Image, StageImage
 from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.enforcement.standing import Standings
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
+
+# Above every offset: rows made from the records of a topic that was made anew come after all that were made before.
+INCARNATION_OFFSETS: Final = 1 << 40
 
 
 @dataclass(slots=True)
 class Shard:
     """One partition. ``positions`` is the newest offset processed by topic, ``marks`` the newest evidence by source.
+
+    ``stamps`` are the times (ms) of the records at the positions, by which a topic that was deleted and made again is
+    told from the one before; ``incarnations`` counts how often that was seen.
 
     ``log_from`` is, by partition of the decision log, where a successor must begin to read what was decided since.
     """
@@ -25,6 +35,8 @@ class Shard:
     associations: AssociationsNode
     watermark: Watermark
     positions: dict[str, int] = field(default_factory=dict)
+    stamps: dict[str, int] = field(default_factory=dict)
+    incarnations: dict[str, int] = field(default_factory=dict)
     marks: dict[int, int] = field(default_factory=dict)
     log_from: dict[int, int] = field(default_factory=dict)
     # Offsets up to which what is processed was processed before, by the owner whose decisions were followed.
@@ -37,6 +49,8 @@ class Shard:
             {
                 "watermark": self.watermark.capture(),
                 "positions": dict(self.positions),
+                "stamps": dict(self.stamps),
+                "incarnations": dict(self.incarnations),
                 "marks": dict(self.marks),
                 "log_from": dict(self.log_from),
                 "repeated_until": dict(self.repeated_until),
@@ -57,14 +71,27 @@ class Shard:
         source: dict[str, Any] = images[-1].stages["source"].meta
         self.watermark.restore(source["watermark"])
         self.positions, self.marks, self.log_from = source["positions"], source["marks"], source["log_from"]
+        self.stamps, self.incarnations = source["stamps"], source["incarnations"]
         self.repeated_until = source["repeated_until"]
         return [Decision.model_validate_json(raw) for raw in source["held"]]
 
     def stands(self, decision: Decision) -> bool:
         """Whether a decision is what stands against its subject."""
         subject = decision.subject.scope, decision.subject.value
-        node = self.accounts if subject[0] == "account" else self.associations
-        return node.standings.stands(subject, decision.decision_id, decision.expires_at)
+        return self.standings_of(subject[0]).stands(subject, decision.decision_id, decision.expires_at)
+
+    def standings_of(self, scope: str) -> Standings:
+        """Where decisions on subjects of a scope are."""
+        return (self.accounts if scope == "account" else self.associations).standings
+
+    def begin_anew(self, topic: str) -> None:
+        """A topic was deleted and made again: nothing of it was read yet."""
+        del self.positions[topic], self.stamps[topic]
+        self.incarnations[topic] = self.incarnations.get(topic, 0) + 1
+
+    def rising(self, topic: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Offsets as they are passed on: they rise for ever, also where those of a topic began anew."""
+        return offsets + self.incarnations.get(topic, 0) * INCARNATION_OFFSETS
 
     def follow(self, decisions: Sequence[Decision], ends: dict[str, int]) -> None:
         """Take over what was published after the image; ``ends`` is how far its writer may have read each topic."""

@@ -19,6 +19,7 @@ from faust.types.tuples import ack_lock
 from mode.utils.futures import notify
 from structlog import get_logger
 
+from streamdetect.errors import UnreachableError
 from streamdetect.worker.chunks import ChunkLimits, ChunkMessage, Held
 from streamdetect.worker.offsets import Ledger
 from streamdetect.worker.versions import check_versions
@@ -143,6 +144,11 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         if not held:
             del self._held[tp]
         ledger = self._ledgers.setdefault(tp, Ledger())
+        if (first := int(chunk.offsets[0])) <= ledger.newest:
+            raise UnreachableError(
+                f"{tp.topic}[{tp.partition}] went back from offset {ledger.newest} to {first}: it was deleted and made "
+                "again, or lost records; start again, and it is read from its start"
+            )
         delivery = ledger.deliver(int(chunk.offsets[-1]))
         self._read_offset[tp] = None  # Faust's own filter of offsets must not drop what the ledger lists
         return ChunkMessage(chunk, delivery, tp=tp, generation_id=self.app.consumer_generation_id)

@@ -222,7 +222,10 @@ class Process:
         self.sender = Sender(broker, chance)
         self.lease = Lease(SESSION_S, self.loop.time)
         self.detector = Detector(policy, "live", (REQUESTS,), PARTITIONS)
-        self.in_force = InForce(SETTINGS.topic(ENFORCEMENT), self.sender, self.detector.hear)
+        self.in_force = InForce(
+            SETTINGS.topic(ENFORCEMENT), self.sender, self.detector.hear, ours=self.detector.decides_on,
+            guard=self.lease.check,
+        )  # fmt: skip
         self.brake = Brake(20, 1e9, self.loop.time, lambda: 0.0) if brake else None
         self.publisher = Publisher(
             SETTINGS, self.sender, self.metrics, self.brake, guard=self.lease.check, wrote=self.in_force.wrote
