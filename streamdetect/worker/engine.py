@@ -16,6 +16,7 @@ from streamdetect.worker.chunks import ChunkLimits, ChunkSchema
 from streamdetect.worker.transport import ChunkTransport
 
 SESSION_S = 8.0  # how long the group waits for a silent member
+MEMBER_BEAT_S = 2.0  # how often a member shows itself, so a silence may have begun so long before it is noticed
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -41,7 +42,7 @@ def faust_settings(*, queue_chunks: int = 16, instance_id: str | None = None) ->
         "stream_buffer_maxsize": queue_chunks,
         # A dead worker is noticed in 8 s; a request may not end before the session does.
         "broker_session_timeout": SESSION_S,
-        "broker_heartbeat_interval": 2.0,
+        "broker_heartbeat_interval": MEMBER_BEAT_S,
         "broker_rebalance_timeout": 12.0,
         "broker_request_timeout": 30.0,
         # Polls stop while partitions are held back, which is not death.

@@ -14,17 +14,28 @@ from streamdetect.errors import UnreachableError
 
 
 class Lease:
-    """``beat`` often; ``check`` before each write. ``session_s`` is how long the group waits for a silent member."""
+    """``beat`` often; ``check`` before each write. ``still_max_s`` is how long one may stand still and stay a member.
 
-    def __init__(self, session_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._session_s, self._now_s = session_s, now_s
-        self._last_s = now_s()
+    That is less than the group waits, which counts from the last sign of life. A lease begins with the first partition
+    that is ours: to read what is in force, and to be let into the group, takes as long as it takes.
+    """
+
+    def __init__(self, still_max_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._still_max_s, self._now_s = still_max_s, now_s
+        self._last_s: float | None = None
         self._lost_s = 0.0
+
+    def begin(self) -> None:
+        """Partitions are ours. Later ones change nothing."""
+        if self._last_s is None:
+            self._last_s = self._now_s()
 
     def beat(self) -> None:
         """The loop turns. A lease once lost stays lost."""
+        if self._last_s is None:
+            return
         now = self._now_s()
-        if now - self._last_s > self._session_s:
+        if now - self._last_s > self._still_max_s:
             self._lost_s = now - self._last_s
         self._last_s = now
 
@@ -33,6 +44,6 @@ class Lease:
         self.beat()
         if self._lost_s:
             raise UnreachableError(
-                f"this process stood still for {self._lost_s:.0f} s, longer than the {self._session_s:g} s its group "
-                "waits: others own its partitions by now, so it ends; start it again"
+                f"this process stood still for {self._lost_s:.0f} s, longer than the {self._still_max_s:g} s after "
+                "which its group may give its partitions away, so it ends; start it again"
             )

@@ -28,7 +28,7 @@ from streamdetect.worker.agents import declare_agents
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.chunks import ChunkLimits
 from streamdetect.worker.detector import Detector
-from streamdetect.worker.engine import SESSION_S, declare_app, serve
+from streamdetect.worker.engine import MEMBER_BEAT_S, SESSION_S, declare_app, serve
 from streamdetect.worker.in_force import InForce
 from streamdetect.worker.lease import Lease
 from streamdetect.worker.ownership import Ownership
@@ -68,7 +68,7 @@ class Worker:
         self._settings, self._policy, self._mode, self._partitions = settings, policy, mode, partitions
         self._metrics = Metrics()
         self._detector = Detector(policy, mode, settings.request_topics, partitions)
-        self._lease = Lease(SESSION_S)
+        self._lease = Lease(SESSION_S - MEMBER_BEAT_S)
         self._app: faust.App | None = None
         self._work: Work | None = None
         self._saver: Saver | None = None
@@ -202,6 +202,7 @@ class Worker:
                 )
             )
             return
+        self._lease.begin()
         await self._ownership.assigned(partitions, self._app.consumer_generation_id)
 
     async def _revoked(self, _app: Any, _revoked: set[TP], **_: Any) -> None:

@@ -24,6 +24,7 @@ from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.detector import Detector
+from streamdetect.worker.engine import MEMBER_BEAT_S, SESSION_S
 from streamdetect.worker.in_force import InForce
 from streamdetect.worker.lease import Lease
 from streamdetect.worker.offsets import Delivery, Ledger
@@ -34,7 +35,6 @@ from streamdetect.worker.saver import Saver
 from streamdetect.worker.work import Work, input_topics
 
 PARTITIONS = 2
-SESSION_S = 8.0
 SETTINGS = Settings(topic_prefix="sim.", group_id="sim")
 REQUESTS = SETTINGS.request_topics[0]
 INPUTS = [REQUESTS, *map(SETTINGS.topic, (LINKS, EVIDENCE, ACCOUNTS))]
@@ -220,7 +220,7 @@ class Process:
         self.ledgers: dict[tuple[str, int], Ledger] = defaultdict(Ledger)
         self.metrics = Metrics()
         self.sender = Sender(broker, chance)
-        self.lease = Lease(SESSION_S, self.loop.time)
+        self.lease = Lease(SESSION_S - MEMBER_BEAT_S, self.loop.time)
         self.detector = Detector(policy, "live", (REQUESTS,), PARTITIONS)
         self.in_force = InForce(
             SETTINGS.topic(ENFORCEMENT), self.sender, self.detector.hear, ours=self.detector.decides_on,
@@ -313,6 +313,7 @@ class Process:
             for partition in partitions
         }
         self.ledgers.clear()
+        self.lease.begin()
         await self.ownership.assigned(partitions, generation)
         self.flowing = True
 
