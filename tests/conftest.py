@@ -20,6 +20,10 @@ settings.register_profile("laws", deadline=None)
 settings.load_profile("laws")
 _summary = pytest.StashKey[str]()
 
+# A busy machine makes every example slow; how long a test may take is not what properties are about.
+settings.register_profile("no-deadline", deadline=None)
+settings.load_profile("no-deadline")
+
 
 def _tier_to_start() -> Tier | None:
     """Return the tier to insist on; None takes the strongest, when any would do."""

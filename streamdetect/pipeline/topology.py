@@ -22,16 +22,31 @@ from streamdetect.pipeline.accounts.evidence import take_evidence
 from streamdetect.pipeline.accounts.features import TIER_COLUMN, WIDTH
 from streamdetect.pipeline.accounts.observe import DUPLICATE, LATE, REFUSED, Observed, observe
 from streamdetect.pipeline.accounts.records import account_hash, learn_records
-from streamdetect.pipeline.accounts.sharing import KeyType, Shared, share
+from streamdetect.pipeline.accounts.sharing import KeyType, share
 from streamdetect.pipeline.accounts.state import FACT, AccountsState
 from streamdetect.pipeline.accounts.tiers import TrustTier
 from streamdetect.pipeline.associations.absorb import Absorbed, Thresholds, absorb
-from streamdetect.pipeline.associations.links import Links
+from streamdetect.pipeline.associations.links import Links, cut_links
 from streamdetect.pipeline.associations.state import AssociationsState
 from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit, Judge
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.pipeline.decisions.schedule import Coming, coming, pieces
 from streamdetect.pipeline.enforcement.records import Newest, subnet_text, word
-from streamdetect.pipeline.enforcement.standing import Ruling, Standings, SubjectKey, SubjectRecord, level_max_of
+from streamdetect.pipeline.enforcement.standing import (
+    Ruling,
+    Standings,
+    SubjectKey,
+    SubjectRecord,
+    level_max_of,
+    quieted,
+)
+from streamdetect.pipeline.outputs import (
+    AccountsOutput,
+    AssociationsOutput,
+    Counters,
+    joined_accounts,
+    joined_associations,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +76,11 @@ def describe() -> str:
 
 
 @dataclass(slots=True)
-class Counters:
-    """What a batch amounted to; added up by whoever shows it."""
-
-    events: int = 0
-    duplicates: int = 0
-    late: int = 0
-    refused: int = 0
-    link_rows: int = 0
-    late_rows: int = 0
-    findings: int = 0
-    facts: int = 0
-    facts_of_strangers: int = 0
-    facts_ignored: int = 0
-    without_content: int = 0
-    without_address: int = 0
-    without_age: int = 0
-
-    def add(self, other: "Counters") -> None:
-        """Add another batch's counts to these."""
-        for name in self.__dataclass_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-
-@dataclass(frozen=True, slots=True)
-class AccountsOutput:
-    """What an accounts node says to a batch. ``dirty`` lists the account rows it changed."""
-
-    decisions: list[Decision]
-    counters: Counters
-    dirty: NDArray[np.int64]
-    observed: Observed | None = None
-    shared: Shared | None = None
-
-
-@dataclass(slots=True)
 class AccountsNode:
     """Accept, accounts, decisions and enforcement for the accounts of one request partition.
 
-    ``links_partitions`` is the number of partitions of the links topic; caps are split over ``partitions``.
+    ``links_partitions`` is the number of partitions of the links topic; caps are split over ``partitions``. ``policy``
+    and ``mode`` are those in effect; ``coming`` takes effect at the first row of its time.
     """
 
     policy: CompiledPolicy
@@ -108,20 +89,47 @@ class AccountsNode:
     partitions: int = 1
     adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     state: AccountsState = field(default_factory=AccountsState)
+    coming: Coming | None = None
     sketcher: Sketcher = field(init=False)
     standings: Standings = field(init=False)
     _judge: Judge = field(init=False)
     _tiers_ms: NDArray[np.int64] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sketcher = Sketcher(self.policy.model.content.min_shingles)
         self.standings = Standings(self.policy, self.partitions, adopted=self.adopted)
-        self._judge = Judge(self.policy, "account", self.mode)
-        bounds = self.policy.tier_bounds
+        self.obey(self.policy, self.mode)
+
+    def schedule(self, policy: CompiledPolicy, mode: Mode) -> None:
+        """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
+        self.coming = coming(policy, mode, self.policy, self.mode)
+
+    def obey(self, policy: CompiledPolicy, mode: Mode) -> NDArray[np.int64]:
+        """Go over to a policy with the next row; all that is known and in force stays. Returns the rows it changed."""
+        quiet_stays = policy.model.ladder.renew_fraction == self.policy.model.ladder.renew_fraction
+        self.policy, self.mode, self.coming = policy, mode, None
+        self.sketcher = Sketcher(policy.model.content.min_shingles)
+        self.standings.obey(policy)
+        self._judge = Judge(policy, "account", mode)
+        bounds = policy.tier_bounds
         self._tiers_ms = np.array([bounds.t0_ms, bounds.t1_ms, bounds.t3_ms], np.int64)
+        rows = quieted(self.state.table.live, skip=quiet_stays)
+        for row in rows.tolist():
+            self.standings.note_quiet(self.state.table.rows[row], ("account", self.state.account_id(row)))
+        return rows
 
     def events(self, columns: RequestColumns) -> AccountsOutput:
         """Take in events in order."""
+        at = self.coming.place(columns.occurred_at) if self.coming else None
+        if at is None:
+            return self._events(columns)
+        before, after = (columns.take(rows) for rows in pieces(len(columns), at))
+        return joined_accounts(self._events(before), self._go_over(), self._events(after))
+
+    def _go_over(self) -> NDArray[np.int64]:
+        assert self.coming is not None
+        return self.obey(self.coming.policy, self.coming.mode)
+
+    def _events(self, columns: RequestColumns) -> AccountsOutput:
         content = self.sketcher.sketch(columns)
         observed = observe(self.state, columns, content.prompt_digest, content.system_digest, self._tiers_ms)
         shared = share(columns, observed, content.system_digest, content.bands, content.band_row, self.links_partitions)
@@ -149,6 +157,13 @@ class AccountsNode:
 
     def evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         """Take in ``FACT[n]`` about ``accounts`` (``uint64[n]``) in order, and judge after each."""
+        at = self.coming.place(facts["at"]) if self.coming else None
+        if at is None:
+            return self._evidence(accounts, facts)
+        before, after = ((accounts[rows], facts[rows]) for rows in pieces(len(facts), at))
+        return joined_accounts(self._evidence(*before), self._go_over(), self._evidence(*after))
+
+    def _evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         touched, features, ignored = take_evidence(self.state, accounts, facts, self._tiers_ms, WIDTH)
         known = np.flatnonzero(touched >= 0)
         if len(known) < len(touched):
@@ -176,8 +191,7 @@ class AccountsNode:
         for subject in self.standings.follow(d for d in decisions if d.subject.scope == "account"):
             row = int(find(self.state.table.slots, self.state.table.rows, account_hash(subject[1])))
             if row >= 0:
-                self._keep_quiet(row, subject, LIVE)
-                self._keep_quiet(row, subject, SIMULATED)
+                self.standings.note_quiet(self.state.table.rows[row], subject)
 
     def _judge_facts(
         self, rows: NDArray[np.int64], features: NDArray[np.int64], facts: NDArray[np.void]
@@ -227,28 +241,13 @@ class AccountsNode:
     ) -> list[Decision]:
         if ruling is None:
             return []
-        self._keep_quiet(row, ruling.subject, ruling.track)
+        self.standings.note_quiet(self.state.table.rows[row], ruling.subject)
         return [word(ruling, features, newest, self.policy, self.mode)]
-
-    def _keep_quiet(self, row: int, subject: SubjectKey, track: int) -> None:
-        record = self.state.table.rows[row]
-        record["quiet_level"][track], record["quiet_until"][track] = self.standings.quiet(subject, track)
-        record["dirty"] = 1
 
 
 def _event_of(columns: RequestColumns, index: int) -> Newest:
     start, end = int(columns.event_id.start[index]), int(columns.event_id.end[index])
     return Newest(columns.identifiers[start:end].tobytes().decode(), int(columns.occurred_at[index]))
-
-
-@dataclass(frozen=True, slots=True)
-class AssociationsOutput:
-    """What an associations node says to a batch of rows: findings for members, decisions on shared subjects."""
-
-    decisions: list[Decision]
-    findings: NDArray[np.void]
-    counters: Counters
-    dirty: NDArray[np.int64]
 
 
 _SCOPE_OF_TYPE: dict[KeyType, Scope] = {
@@ -271,29 +270,56 @@ class AssociationsNode:
     partitions: int = 1
     adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     state: AssociationsState = field(default_factory=AssociationsState)
+    coming: Coming | None = None
     standings: Standings = field(init=False)
     _judges: dict[Scope, Judge] = field(init=False)
     _thresholds: Thresholds = field(init=False)
 
     def __post_init__(self) -> None:
         self.standings = Standings(self.policy, self.partitions, adopted=self.adopted)
-        self._judges = {scope: Judge(self.policy, scope, self.mode) for scope in _SHARED_SCOPES}
-        model = self.policy.model.associations
+        self.obey(self.policy, self.mode)
+
+    def schedule(self, policy: CompiledPolicy, mode: Mode) -> None:
+        """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
+        self.coming = coming(policy, mode, self.policy, self.mode)
+
+    def obey(self, policy: CompiledPolicy, mode: Mode) -> NDArray[np.int64]:
+        """Go over to a policy with the next row; all that is known and in force stays. Returns the rows it changed."""
+        quiet_stays = policy.model.ladder.renew_fraction == self.policy.model.ladder.renew_fraction
+        self.policy, self.mode, self.coming = policy, mode, None
+        self.standings.obey(policy)
+        self._judges = {scope: Judge(policy, scope, mode) for scope in _SHARED_SCOPES}
+        model = policy.model.associations
         young = [
             getattr(model.suspect_young, name) for name in ("subnet", "org", "api_key", "payment", "template", "system")
         ]
         self._thresholds = Thresholds(np.array(young, np.int64), model.young_per_trusted, model.notify_members_max)
+        keys = quieted(self.state.table.live, skip=quiet_stays)
+        for key in keys.tolist():
+            self.standings.note_quiet(self.state.table.rows[key], self._subject(key))
+        return keys
 
     def links(self, links: Links) -> AssociationsOutput:
         """Take in rows in order."""
+        at = self.coming.place(links.occurred_at[links.outer_index]) if self.coming else None
+        if at is None:
+            return self._links(links)
+        before, after = cut_links(links, at)
+        return joined_associations(self._links(before), self._go_over(), self._links(after), at)
+
+    def _go_over(self) -> NDArray[np.int64]:
+        assert self.coming is not None
+        return self.obey(self.coming.policy, self.coming.mode)
+
+    def _links(self, links: Links) -> AssociationsOutput:
         absorbed = absorb(self.state, links, self._thresholds)
         hits: list[tuple[int, Scope, Hit]] = []
         for scope, judge in self._judges.items():
             hits += self._hits(scope, judge, absorbed, links)
         hits.sort(key=lambda entry: entry[0])  # the scopes share the caps, so the order of rows must decide
         decisions: list[Decision] = []
-        for row, scope, hit in hits:
-            decisions += self._decide(row, scope, hit, absorbed, links)
+        for row, _, hit in hits:
+            decisions += self._decide(row, hit, absorbed, links)
         counters = Counters(late_rows=absorbed.late, findings=len(absorbed.findings))
         dirty = np.unique(absorbed.row[absorbed.row >= 0])
         return AssociationsOutput(decisions, absorbed.findings, counters, dirty)
@@ -324,23 +350,20 @@ class AssociationsNode:
         hits = judge.hits(features, at, table["quiet_level"][keys], table["quiet_until"][keys])
         return [(int(rows[hit.index]), scope, hit) for hit in hits]
 
-    def _decide(self, row: int, scope: Scope, hit: Hit, absorbed: Absorbed, links: Links) -> list[Decision]:
+    def _decide(self, row: int, hit: Hit, absorbed: Absorbed, links: Links) -> list[Decision]:
         key, at = int(absorbed.row[row]), int(absorbed.newest_at[row])
         trigger = int(links.event[links.outer_index[row]])
-        subject: SubjectKey = (scope, self._subject_value(key))
+        subject = self._subject(key)
         ruling = self.standings.hit(subject, hit, at=at, trigger=trigger, level_max=level_max_of(False, self.policy))
         if ruling is None:
             return []
-        quiet = self.standings.quiet(subject, ruling.track)
-        record = self.state.table.rows[key]
-        record["quiet_level"][ruling.track], record["quiet_until"][ruling.track] = quiet
-        record["dirty"] = 1
+        self.standings.note_quiet(self.state.table.rows[key], subject)
         return [word(ruling, absorbed.features[row], Newest(None, at), self.policy, self.mode)]
 
-    def _subject_value(self, key: int) -> str:
+    def _subject(self, key: int) -> SubjectKey:
         record = self.state.table.rows[key]
-        name = self.state.name(key)
-        return name.decode() if name else subnet_text(int(record["raw"]), int(record["key_type"]))
+        name, key_type = self.state.name(key), int(record["key_type"])
+        return _SCOPE_OF_TYPE[KeyType(key_type)], name.decode() if name else subnet_text(int(record["raw"]), key_type)
 
 
 def facts_of(data: bytes) -> tuple[NDArray[np.uint64], NDArray[np.void], int, NDArray[np.int64], NDArray[np.int64]]:

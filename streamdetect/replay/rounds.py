@@ -19,7 +19,8 @@ from streamdetect.pipeline.accounts.sharing import Shared, name_spans
 from streamdetect.pipeline.accounts.state import FACT
 from streamdetect.pipeline.associations.links import FINDING, Links, joined_links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters
+from streamdetect.pipeline.outputs import Counters
+from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
 _LEAST_EMPTY = np.zeros(0, FINDING)
 

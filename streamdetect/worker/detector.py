@@ -24,7 +24,8 @@ from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, Counters, facts_of
+from streamdetect.pipeline.outputs import Counters
+from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 from streamdetect.worker.shard import Shard
 
 Place = tuple[str, int]  # topic and partition

@@ -4,6 +4,7 @@ Judged event by event in one compiled loop, so that the state after each event i
 shows. A refused request is counted and leaves no other trace; a completion adds its tokens only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,16 @@ class Observed:
     newest_at: NDArray[np.int64]
     first_new_row: int
     new_rows: int
+
+
+def joined_observed(parts: Sequence[Observed]) -> Observed:
+    """What consecutive batches did, as one."""
+    columns = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in Observed.__dataclass_fields__
+        if name not in ("first_new_row", "new_rows")
+    }
+    return Observed(**columns, first_new_row=parts[0].first_new_row, new_rows=sum(part.new_rows for part in parts))
 
 
 @njit(cache=True, nogil=True)

@@ -6,6 +6,7 @@ conversation and the account's first sight of the text in a sub-bucket of the da
 on evidence or policy, so that computing them again gives the same rows.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -144,6 +145,14 @@ class Shared:
 
     def __len__(self) -> int:
         return len(self.event)
+
+
+def joined_shared(parts: Sequence[Shared]) -> Shared:
+    """Rows of consecutive batches as those of one."""
+    bases = np.cumsum([0, *(len(part.member) for part in parts[:-1])])
+    event = np.concatenate([part.event + base for part, base in zip(parts, bases, strict=True)])
+    names = ("key_type", "key", "owner", "member", "member_kind")
+    return Shared(event, **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def share(

@@ -5,7 +5,7 @@ often and in whatever records it is sent.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +91,15 @@ def joined_links(parts: Sequence[Links]) -> Links:
     }
     outer_index = [part.outer_index + np.uint32(base) for part, base in zip(parts, bases, strict=True)]
     return Links(**columns, outer_index=np.concatenate(outer_index), names=b"".join(part.names for part in parts))
+
+
+def cut_links(links: Links, at: int) -> tuple[Links, Links]:
+    """The first ``at`` rows, and the rest; both keep all event columns."""
+    named = int(links.name_length[:at].sum())
+    columns = ("outer_index", "key_type", "key", "name_length")
+    before = replace(links, **{name: getattr(links, name)[:at] for name in columns}, names=links.names[:named])
+    after = replace(links, **{name: getattr(links, name)[at:] for name in columns}, names=links.names[named:])
+    return before, after
 
 
 def pack_findings(

@@ -18,11 +18,15 @@ class Caps:
     __slots__ = ("_issued", "_shares")
 
     def __init__(self, policy: CapsPolicy, partitions: int) -> None:
+        self._issued: dict[int, deque[int]] = {level: deque() for level in _LEVELS}
+        self.obey(policy, partitions)
+
+    def obey(self, policy: CapsPolicy, partitions: int) -> None:
+        """Go by other caps from now on; what was issued in the last hour counts against them."""
         self._shares = {
             level: max(1, -(-getattr(policy, name) // partitions)) if getattr(policy, name) else 0
             for level, name in _LEVELS.items()
         }
-        self._issued: dict[int, deque[int]] = {level: deque() for level in _LEVELS}
 
     def take(self, level: int, at: int) -> bool:
         """Use one of the budget at event time ``at`` (ms); false when it is spent. Observing has no cap."""

@@ -81,5 +81,9 @@ class Judge:
         )
 
     def rests_on_evidence(self, rule_id: str) -> bool:
-        """Whether the rule of that name reads what accounts share, so that trust in a shared thing can void it."""
-        return any(rule.rule.id == rule_id and _EVIDENCE & set(rule.expression.features_used) for rule in self.rules)
+        """Whether the rule of that name reads what accounts share, so that trust in a shared thing can void it.
+
+        A rule that the policy has no longer might have: nothing speaks for what rests on it any more.
+        """
+        named = [rule for rule in self.rules if rule.rule.id == rule_id]
+        return not named or any(_EVIDENCE & set(rule.expression.features_used) for rule in named)

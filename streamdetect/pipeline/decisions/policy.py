@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import resources
 from types import UnionType
@@ -56,13 +56,17 @@ class TierBounds:
 
 @dataclass(frozen=True, slots=True)
 class CompiledPolicy:
-    """A policy that can be run. ``hash`` is of its values: comments and layout do not change it."""
+    """A policy that can be run. ``hash`` is of its values: comments and layout do not change it.
+
+    ``text`` is the TOML it was read from, empty if it was compiled from a value.
+    """
 
     model: Policy
     hash: str
     rules: tuple[CompiledRule, ...]
     tier_bounds: TierBounds
     held_log_interval_ms: int
+    text: str = field(default="", repr=False, compare=False)
 
     def rules_of(self, scope: str) -> tuple[CompiledRule, ...]:
         """The rules of a scope that are not off, in the order of the file."""
@@ -89,11 +93,13 @@ def load_policy(text: str, source: str = "policy") -> CompiledPolicy:
         model = Policy.model_validate(values)
     except ValidationError as error:
         _refuse(error, positions, source)
-    return compile_policy(model, source=source, places=partial(_place_in_when, positions))
+    return compile_policy(model, source=source, places=partial(_place_in_when, positions), text=text)
 
 
-def compile_policy(model: Policy, *, source: str = "policy", places: _Places | None = None) -> CompiledPolicy:
-    """Compile a policy that is a value already, such as one read from the policy topic.
+def compile_policy(
+    model: Policy, *, source: str = "policy", places: _Places | None = None, text: str = ""
+) -> CompiledPolicy:
+    """Compile a policy that is a value already; ``text`` is what it was read from.
 
     ``places`` gives, for the index of a rule, line and column of an offset in its condition. Without it a wrong
     condition is told by the rule's id and the column in the condition.
@@ -108,7 +114,8 @@ def compile_policy(model: Policy, *, source: str = "policy", places: _Places | N
             expression = compile_expression(rule.when, rule.scope, tiers=within, source=f"{source} rule {rule.id}")
         rules.append(CompiledRule(rule, expression, rule.ttl_ms, tiers))
     bounds = TierBounds(model.tiers.t0_days * DAY_MS, model.tiers.t1_days * DAY_MS, model.tiers.t3_days * DAY_MS)
-    return CompiledPolicy(model, policy_hash(model), tuple(rules), bounds, duration_ms(model.ladder.held_log_interval))
+    held_ms = duration_ms(model.ladder.held_log_interval)
+    return CompiledPolicy(model, policy_hash(model), tuple(rules), bounds, held_ms, text)
 
 
 def policy_hash(model: Policy) -> str:

@@ -12,6 +12,8 @@ from hashlib import blake2b
 from typing import Any, Final, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from streamdetect.kernels.images import STRIPE_ROWS, STRIPES, BlobSection, StageImage, restore_blobs
 from streamdetect.messages.decision import Decision
@@ -103,6 +105,12 @@ class Standings:
     def __len__(self) -> int:
         return len(self._subjects)
 
+    def obey(self, policy: CompiledPolicy) -> None:
+        """Go by another policy from now on. What is in force, held or counted by caps stays."""
+        self.policy = policy
+        for caps in self._caps:
+            caps.obey(policy.model.caps, self.partitions)
+
     def quiet(self, subject: SubjectKey, track: int) -> tuple[int, int]:
         """(level, event time before which hits up to that level change nothing) of a subject; (0, 0) if none."""
         record = self._subjects.get(subject)
@@ -110,6 +118,12 @@ class Standings:
         if standing is None:
             return 0, 0
         return standing.level, standing.expires_at - self._renewal_ms(standing)
+
+    def note_quiet(self, row: Any, subject: SubjectKey) -> None:
+        """Keep what ``quiet`` says in the subject's row of state, so that most hits need not come here."""
+        for track in (LIVE, SIMULATED):
+            row["quiet_level"][track], row["quiet_until"][track] = self.quiet(subject, track)
+        row["dirty"] = 1
 
     def in_force(self, subject: SubjectKey, track: int, at: int) -> Standing | None:
         """The standing of a subject at an event time."""
@@ -372,6 +386,11 @@ def adopted_from(decisions: Iterable[Decision]) -> dict[SubjectKey, SubjectRecor
 
 def _rule_of(decision: Decision) -> str:
     return decision.reasons[0].signal.partition(".")[0] if decision.reasons else ""
+
+
+def quieted(rows: NDArray[np.void], *, skip: bool) -> NDArray[np.int64]:
+    """Rows of state that hold a quiet time; none if ``skip``."""
+    return np.flatnonzero((rows["quiet_until"] > 0).any(axis=1) & (not skip))
 
 
 def level_max_of(tier_unknown: bool, policy: CompiledPolicy) -> int:
