@@ -190,7 +190,7 @@ def keys_digest(state):
 
 def standings_digest(standings):
     return {
-        subject: (record.revision, [str(track) for track in record.tracks], record.held)
+        subject: (record.revision, [str(track) for track in record.tracks], record.held, str(record.pardon))
         for subject, record in sorted(standings._subjects.items())
     }
 

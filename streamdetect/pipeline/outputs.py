@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.messages.decision import Decision
-from streamdetect.pipeline.accounts.observe import Observed, joined_observed
+from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
+from streamdetect.pipeline.accounts.observe import DUPLICATE, LATE, REFUSED, Observed, joined_observed
 from streamdetect.pipeline.accounts.sharing import Shared, joined_shared
 
 
@@ -34,6 +35,21 @@ class Counters:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
+def counts_of(columns: RequestColumns, observed: Observed) -> Counters:
+    """What a batch of events amounts to, as far as the accounts stage can tell."""
+    fates = np.bincount(observed.fate, minlength=4)
+    unknown_age = (columns.account_created_at < 0) & (columns.account_tier == AccountTier.UNKNOWN)
+    return Counters(
+        events=len(columns),
+        duplicates=int(fates[DUPLICATE]),
+        late=int(fates[LATE]),
+        refused=int(fates[REFUSED]),
+        without_content=int(np.count_nonzero(columns.prompt.start < 0)),
+        without_address=int(np.count_nonzero(columns.address_family == 0)),
+        without_age=int(np.count_nonzero(unknown_age)),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class AccountsOutput:
     """What an accounts node says to a batch. ``dirty`` lists the account rows it changed."""
@@ -45,8 +61,13 @@ class AccountsOutput:
     shared: Shared | None = None
 
 
-def joined_accounts(before: AccountsOutput, changed: NDArray[np.int64], after: AccountsOutput) -> AccountsOutput:
-    """What a batch amounts to that a change of policy cut in two; ``changed`` lists the rows of the change itself."""
+_NO_ROWS = np.zeros(0, np.int64)
+
+
+def joined_accounts(
+    before: AccountsOutput, after: AccountsOutput, changed: NDArray[np.int64] = _NO_ROWS
+) -> AccountsOutput:
+    """What a batch amounts to that was cut in two; ``changed`` lists rows that changed in between."""
     before.counters.add(after.counters)
     dirty = np.unique(np.concatenate([before.dirty, changed, after.dirty]))
     output = replace(before, decisions=[*before.decisions, *after.decisions], dirty=dirty)
@@ -67,7 +88,7 @@ class AssociationsOutput:
 
 
 def joined_associations(
-    before: AssociationsOutput, changed: NDArray[np.int64], after: AssociationsOutput, at: int
+    before: AssociationsOutput, after: AssociationsOutput, at: int, changed: NDArray[np.int64]
 ) -> AssociationsOutput:
     """The same for rows; ``at`` is the place in the batch where it was cut."""
     before.counters.add(after.counters)

@@ -6,6 +6,8 @@ in rounds. A node is a function of its ordered input: cutting it into batches di
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,35 +17,32 @@ from streamdetect.kernels.index import find
 from streamdetect.kernels.packed import EVIDENCE, unpack
 from streamdetect.messages.account import AccountRecord
 from streamdetect.messages.decision import Decision, Mode
+from streamdetect.messages.override import Override
 from streamdetect.messages.policy import Scope
-from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
+from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accept.sketch import Sketcher
 from streamdetect.pipeline.accounts.evidence import take_evidence
-from streamdetect.pipeline.accounts.features import TIER_COLUMN, WIDTH
-from streamdetect.pipeline.accounts.observe import DUPLICATE, LATE, REFUSED, Observed, observe
+from streamdetect.pipeline.accounts.features import WIDTH, usage_of
+from streamdetect.pipeline.accounts.observe import observe
 from streamdetect.pipeline.accounts.records import account_hash, learn_records
-from streamdetect.pipeline.accounts.sharing import KeyType, share
+from streamdetect.pipeline.accounts.sharing import share
 from streamdetect.pipeline.accounts.state import FACT, AccountsState
-from streamdetect.pipeline.accounts.tiers import TrustTier
-from streamdetect.pipeline.associations.absorb import Absorbed, Thresholds, absorb
-from streamdetect.pipeline.associations.links import Links, cut_links
+from streamdetect.pipeline.associations.absorb import Absorbed, Thresholds, absorb, usage_of_key
+from streamdetect.pipeline.associations.links import FINDING, Links, cut_links
 from streamdetect.pipeline.associations.state import AssociationsState
-from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit, Judge
+from streamdetect.pipeline.decisions.judge import Hit
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.decisions.schedule import Coming, coming, pieces
-from streamdetect.pipeline.enforcement.records import Newest, subnet_text, word
-from streamdetect.pipeline.enforcement.standing import (
-    Ruling,
-    Standings,
-    SubjectKey,
-    SubjectRecord,
-    level_max_of,
-    quieted,
-)
+from streamdetect.pipeline.enforcement.decider import Case, Decider
+from streamdetect.pipeline.enforcement.pardons import places_to_cut
+from streamdetect.pipeline.enforcement.records import Newest
+from streamdetect.pipeline.enforcement.standing import Standings, SubjectKey, SubjectRecord
+from streamdetect.pipeline.enforcement.subjects import SCOPE_OF_TYPE, SHARED_SCOPES, identity_of, subject_of
 from streamdetect.pipeline.outputs import (
     AccountsOutput,
     AssociationsOutput,
     Counters,
+    counts_of,
     joined_accounts,
     joined_associations,
 )
@@ -91,13 +90,18 @@ class AccountsNode:
     state: AccountsState = field(default_factory=AccountsState)
     coming: Coming | None = None
     sketcher: Sketcher = field(init=False)
-    standings: Standings = field(init=False)
-    _judge: Judge = field(init=False)
+    decider: Decider = field(init=False)
     _tiers_ms: NDArray[np.int64] = field(init=False)
+    _watched: set[int] | None = None
 
     def __post_init__(self) -> None:
-        self.standings = Standings(self.policy, self.partitions, adopted=self.adopted)
+        self.decider = Decider(("account",), self.policy, self.mode, self.partitions, self.adopted)
         self.obey(self.policy, self.mode)
+
+    @property
+    def standings(self) -> Standings:
+        """What is in force for these accounts."""
+        return self.decider.standings
 
     def schedule(self, policy: CompiledPolicy, mode: Mode) -> None:
         """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
@@ -105,17 +109,12 @@ class AccountsNode:
 
     def obey(self, policy: CompiledPolicy, mode: Mode) -> NDArray[np.int64]:
         """Go over to a policy with the next row; all that is known and in force stays. Returns the rows it changed."""
-        quiet_stays = policy.model.ladder.renew_fraction == self.policy.model.ladder.renew_fraction
         self.policy, self.mode, self.coming = policy, mode, None
         self.sketcher = Sketcher(policy.model.content.min_shingles)
-        self.standings.obey(policy)
-        self._judge = Judge(policy, "account", mode)
         bounds = policy.tier_bounds
         self._tiers_ms = np.array([bounds.t0_ms, bounds.t1_ms, bounds.t3_ms], np.int64)
-        rows = quieted(self.state.table.live, skip=quiet_stays)
-        for row in rows.tolist():
-            self.standings.note_quiet(self.state.table.rows[row], ("account", self.state.account_id(row)))
-        return rows
+        live = self.state.table.live
+        return self.decider.obey(policy, mode, live, lambda row: ("account", self.state.account_id(row)))
 
     def events(self, columns: RequestColumns) -> AccountsOutput:
         """Take in events in order."""
@@ -123,7 +122,8 @@ class AccountsNode:
         if at is None:
             return self._events(columns)
         before, after = (columns.take(rows) for rows in pieces(len(columns), at))
-        return joined_accounts(self._events(before), self._go_over(), self._events(after))
+        first, changed = self._events(before), self._go_over()
+        return joined_accounts(first, self._events(after), changed)
 
     def _go_over(self) -> NDArray[np.int64]:
         assert self.coming is not None
@@ -133,21 +133,19 @@ class AccountsNode:
         content = self.sketcher.sketch(columns)
         observed = observe(self.state, columns, content.prompt_digest, content.system_digest, self._tiers_ms)
         shared = share(columns, observed, content.system_digest, content.bands, content.band_row, self.links_partitions)
-        counters = _count(columns, observed)
+        counters = counts_of(columns, observed)
         counters.link_rows = len(shared)
         live = np.flatnonzero(observed.row >= 0)
         rows, table = observed.row[live], self.state.table.rows
-        hits = self._judge.hits(
+        hits = self.decider.judges["account"].hits(
             observed.features[live], observed.newest_at[live], table["quiet_level"][rows], table["quiet_until"][rows]
         )
         decisions: list[Decision] = []
         for hit in hits:
             index = int(live[hit.index])
-            newest = _event_of(columns, index)
-            decisions += self._decide(
-                hit, int(observed.row[index]), observed.features[index], at=int(observed.newest_at[index]),
-                trigger=int(observed.event[index]), newest=newest,
-            )  # fmt: skip
+            at, newest = int(observed.newest_at[index]), _event_of(columns, index)
+            case = self._case(int(observed.row[index]), observed.features[index], newest, at=at, windows_at=at)
+            decisions += self.decider.decide(hit, case, int(observed.event[index]))
         if observed.new_rows and self.state.strangers:
             late = self.evidence(
                 *self.state.strangers.take(table["key"][observed.first_new_row :][: observed.new_rows])
@@ -161,9 +159,27 @@ class AccountsNode:
         if at is None:
             return self._evidence(accounts, facts)
         before, after = ((accounts[rows], facts[rows]) for rows in pieces(len(facts), at))
-        return joined_accounts(self._evidence(*before), self._go_over(), self._evidence(*after))
+        first, changed = self._evidence(*before), self._go_over()
+        return joined_accounts(first, self._evidence(*after), changed)
 
     def _evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
+        trusted = facts["trusted"] > 0
+        if not self._pardonable and not trusted.any():
+            return self._take_facts(accounts, facts)
+        places = places_to_cut(accounts.tolist(), trusted.tolist(), self._pardonable)
+        borders = pairwise([0, *places, len(facts)])
+        outputs = [self._take_facts(accounts[start:end], facts[start:end]) for start, end in borders]
+        return reduce(joined_accounts, outputs)
+
+    @property
+    def _pardonable(self) -> set[int]:
+        """Hashes of the accounts whose facts are looked at, because they were pardoned or allowed."""
+        if self._watched is None:
+            subjects = (*self.standings.pardoned(), *self.decider.people.allowed)
+            self._watched = {int(account_hash(value)) for _, value in subjects}
+        return self._watched
+
+    def _take_facts(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         touched, features, ignored = take_evidence(self.state, accounts, facts, self._tiers_ms, WIDTH)
         known = np.flatnonzero(touched >= 0)
         if len(known) < len(touched):
@@ -177,6 +193,25 @@ class AccountsNode:
         dirty = learn_records(self.state, records)
         return AccountsOutput([], Counters(), dirty)
 
+    def overrides(self, records: Iterable[tuple[str, Override | None]]) -> AccountsOutput:
+        """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
+        decisions: list[Decision] = []
+        dirty = []
+        for key, override in records:
+            subject = self.decider.people.take(key, override)
+            row = self._row(subject) if subject is not None else -1
+            if row >= 0:
+                newest = Newest(*self.state.newest_event(row))
+                usage = usage_of(self.state.table.rows[row])
+                at = newest.event_at or 0
+                decisions += self.decider.heed(self._case(row, usage, newest, at=at, windows_at=at))
+                dirty.append(row)
+        self._watched = None
+        return AccountsOutput(decisions, Counters(), np.unique(np.array(dirty, np.int64)))
+
+    def _row(self, subject: SubjectKey) -> int:
+        return int(find(self.state.table.slots, self.state.table.rows, account_hash(subject[1])))
+
     def capture(self, stripe: int) -> dict[str, StageImage]:
         """What is due for an image."""
         return {"accounts": self.state.capture(stripe), "account_standings": self.standings.capture(stripe)}
@@ -189,8 +224,7 @@ class AccountsNode:
     def follow(self, decisions: Iterable[Decision]) -> None:
         """Take over what was published about accounts after the state was saved."""
         for subject in self.standings.follow(d for d in decisions if d.subject.scope == "account"):
-            row = int(find(self.state.table.slots, self.state.table.rows, account_hash(subject[1])))
-            if row >= 0:
+            if (row := self._row(subject)) >= 0:
                 self.standings.note_quiet(self.state.table.rows[row], subject)
 
     def _judge_facts(
@@ -203,62 +237,31 @@ class AccountsNode:
         # A release makes an account hittable again within the batch, so quiet accounts that may be released are judged.
         quiet_level = np.where(np.isin(rows, rows[cleared])[:, None], np.uint8(0), table["quiet_level"][rows])
         by_index: dict[int, list[Hit]] = {}
-        for hit in self._judge.hits(features, at, quiet_level, table["quiet_until"][rows]):
+        for hit in self.decider.judges["account"].hits(features, at, quiet_level, table["quiet_until"][rows]):
             by_index.setdefault(hit.index, []).append(hit)
         decisions: list[Decision] = []
         for index in sorted(by_index.keys() | set(np.flatnonzero(cleared).tolist())):
-            row, when = int(rows[index]), int(at[index])
+            row = int(rows[index])
             newest = Newest(*self.state.newest_event(row))
-            trigger = int(facts["event"][index])
+            case = self._case(row, features[index], newest, at=int(at[index]), windows_at=newest.event_at or 0)
             for hit in by_index.get(index, ()):
-                decisions += self._decide(hit, row, features[index], at=when, trigger=trigger, newest=newest)
+                decisions += self.decider.decide(hit, case, int(facts["event"][index]))
             if cleared[index]:
-                decisions += self._release(row, features[index], when, newest)
+                decisions += self.decider.clear(case)
+                if self._watched is not None and self.standings.pardon_of(case.subject):
+                    self._watched.add(int(case.row["key"]))
         return decisions
 
-    def _decide(
-        self, hit: Hit, row: int, features: NDArray[np.int64], *, at: int, trigger: int, newest: Newest
-    ) -> list[Decision]:
+    def _case(self, row: int, features: NDArray[np.int64], newest: Newest, *, at: int, windows_at: int) -> Case:
+        ledger = int(self.state.table.rows[row]["ledger"])
+        facts = self.state.ledgers[ledger] if ledger >= 0 else None
         subject: SubjectKey = ("account", self.state.account_id(row))
-        level_max = level_max_of(features[TIER_COLUMN] == TrustTier.UNKNOWN, self.policy)
-        ruling = self.standings.hit(subject, hit, at=at, trigger=trigger, level_max=level_max)
-        return self._worded(row, ruling, features, newest)
-
-    def _release(self, row: int, features: NDArray[np.int64], at: int, newest: Newest) -> list[Decision]:
-        """Lift what rested on shared keys, once the rule behind it holds no longer."""
-        subject: SubjectKey = ("account", self.state.account_id(row))
-        decisions: list[Decision] = []
-        for track in (LIVE, SIMULATED):
-            standing = self.standings.in_force(subject, track, at)
-            if standing is None or not self._judge.rests_on_evidence(standing.rule_id):
-                continue
-            if not self._judge.still_holds(standing.rule_id, features):
-                decisions += self._worded(row, self.standings.release(subject, track, at), None, newest)
-        return decisions
-
-    def _worded(
-        self, row: int, ruling: Ruling | None, features: NDArray[np.int64] | None, newest: Newest
-    ) -> list[Decision]:
-        if ruling is None:
-            return []
-        self.standings.note_quiet(self.state.table.rows[row], ruling.subject)
-        return [word(ruling, features, newest, self.policy, self.mode)]
+        return Case(subject, self.state.table.rows[row], features, at, windows_at, newest, facts)
 
 
 def _event_of(columns: RequestColumns, index: int) -> Newest:
     start, end = int(columns.event_id.start[index]), int(columns.event_id.end[index])
     return Newest(columns.identifiers[start:end].tobytes().decode(), int(columns.occurred_at[index]))
-
-
-_SCOPE_OF_TYPE: dict[KeyType, Scope] = {
-    KeyType.SUBNET_24: "subnet",
-    KeyType.SUBNET_64: "subnet",
-    KeyType.SUBNET_56: "subnet",
-    KeyType.SUBNET_48: "subnet",
-    KeyType.ORG: "org",
-    KeyType.API_KEY: "api_key",
-}
-_SHARED_SCOPES: tuple[Scope, ...] = ("subnet", "org", "api_key")
 
 
 @dataclass(slots=True)
@@ -271,13 +274,17 @@ class AssociationsNode:
     adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     state: AssociationsState = field(default_factory=AssociationsState)
     coming: Coming | None = None
-    standings: Standings = field(init=False)
-    _judges: dict[Scope, Judge] = field(init=False)
+    decider: Decider = field(init=False)
     _thresholds: Thresholds = field(init=False)
 
     def __post_init__(self) -> None:
-        self.standings = Standings(self.policy, self.partitions, adopted=self.adopted)
+        self.decider = Decider(SHARED_SCOPES, self.policy, self.mode, self.partitions, self.adopted)
         self.obey(self.policy, self.mode)
+
+    @property
+    def standings(self) -> Standings:
+        """What is in force for these keys."""
+        return self.decider.standings
 
     def schedule(self, policy: CompiledPolicy, mode: Mode) -> None:
         """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
@@ -285,19 +292,13 @@ class AssociationsNode:
 
     def obey(self, policy: CompiledPolicy, mode: Mode) -> NDArray[np.int64]:
         """Go over to a policy with the next row; all that is known and in force stays. Returns the rows it changed."""
-        quiet_stays = policy.model.ladder.renew_fraction == self.policy.model.ladder.renew_fraction
         self.policy, self.mode, self.coming = policy, mode, None
-        self.standings.obey(policy)
-        self._judges = {scope: Judge(policy, scope, mode) for scope in _SHARED_SCOPES}
         model = policy.model.associations
         young = [
             getattr(model.suspect_young, name) for name in ("subnet", "org", "api_key", "payment", "template", "system")
         ]
         self._thresholds = Thresholds(np.array(young, np.int64), model.young_per_trusted, model.notify_members_max)
-        keys = quieted(self.state.table.live, skip=quiet_stays)
-        for key in keys.tolist():
-            self.standings.note_quiet(self.state.table.rows[key], self._subject(key))
-        return keys
+        return self.decider.obey(policy, mode, self.state.table.live, lambda key: subject_of(self.state, key))
 
     def links(self, links: Links) -> AssociationsOutput:
         """Take in rows in order."""
@@ -305,7 +306,8 @@ class AssociationsNode:
         if at is None:
             return self._links(links)
         before, after = cut_links(links, at)
-        return joined_associations(self._links(before), self._go_over(), self._links(after), at)
+        first, changed = self._links(before), self._go_over()
+        return joined_associations(first, self._links(after), at, changed)
 
     def _go_over(self) -> NDArray[np.int64]:
         assert self.coming is not None
@@ -314,8 +316,8 @@ class AssociationsNode:
     def _links(self, links: Links) -> AssociationsOutput:
         absorbed = absorb(self.state, links, self._thresholds)
         hits: list[tuple[int, Scope, Hit]] = []
-        for scope, judge in self._judges.items():
-            hits += self._hits(scope, judge, absorbed, links)
+        for scope in SHARED_SCOPES:
+            hits += self._hits(scope, absorbed, links)
         hits.sort(key=lambda entry: entry[0])  # the scopes share the caps, so the order of rows must decide
         decisions: list[Decision] = []
         for row, _, hit in hits:
@@ -339,11 +341,26 @@ class AssociationsNode:
             self.state.table.live["quiet_level"] = 0  # only saves work: judged anew, they find their standing
             self.state.table.live["dirty"] = 1
 
-    def _hits(self, scope: Scope, judge: Judge, absorbed: Absorbed, links: Links) -> list[tuple[int, Scope, Hit]]:
+    def overrides(self, records: Iterable[tuple[str, Override | None]]) -> AssociationsOutput:
+        """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
+        decisions: list[Decision] = []
+        dirty = []
+        for override_key, override in records:
+            subject = self.decider.people.take(override_key, override)
+            table = self.state.table
+            key = int(find(table.slots, table.rows, identity_of(subject))) if subject is not None else -1
+            if subject is not None and key >= 0:
+                at, usage = int(table.rows[key]["newest"]), usage_of_key(table.rows[key])
+                decisions += self.decider.heed(Case(subject, table.rows[key], usage, at, at, Newest(None, at)))
+                dirty.append(key)
+        return AssociationsOutput(decisions, np.zeros(0, FINDING), Counters(), np.unique(np.array(dirty, np.int64)))
+
+    def _hits(self, scope: Scope, absorbed: Absorbed, links: Links) -> list[tuple[int, Scope, Hit]]:
         """The rows of one scope that rules hold for."""
+        judge = self.decider.judges[scope]
         if not judge.rules:
             return []
-        types = [int(key_type) for key_type, name in _SCOPE_OF_TYPE.items() if name == scope]
+        types = [int(key_type) for key_type, name in SCOPE_OF_TYPE.items() if name == scope]
         rows = np.flatnonzero((absorbed.row >= 0) & np.isin(links.key_type, types))
         table, keys = self.state.table.rows, absorbed.row[rows]
         features, at = absorbed.features[rows], absorbed.newest_at[rows]
@@ -352,18 +369,9 @@ class AssociationsNode:
 
     def _decide(self, row: int, hit: Hit, absorbed: Absorbed, links: Links) -> list[Decision]:
         key, at = int(absorbed.row[row]), int(absorbed.newest_at[row])
-        trigger = int(links.event[links.outer_index[row]])
-        subject = self._subject(key)
-        ruling = self.standings.hit(subject, hit, at=at, trigger=trigger, level_max=level_max_of(False, self.policy))
-        if ruling is None:
-            return []
-        self.standings.note_quiet(self.state.table.rows[key], subject)
-        return [word(ruling, absorbed.features[row], Newest(None, at), self.policy, self.mode)]
-
-    def _subject(self, key: int) -> SubjectKey:
-        record = self.state.table.rows[key]
-        name, key_type = self.state.name(key), int(record["key_type"])
-        return _SCOPE_OF_TYPE[KeyType(key_type)], name.decode() if name else subnet_text(int(record["raw"]), key_type)
+        subject, record = subject_of(self.state, key), self.state.table.rows[key]
+        case = Case(subject, record, absorbed.features[row], at, at, Newest(None, at))
+        return self.decider.decide(hit, case, int(links.event[links.outer_index[row]]))
 
 
 def facts_of(data: bytes) -> tuple[NDArray[np.uint64], NDArray[np.void], int, NDArray[np.int64], NDArray[np.int64]]:
@@ -380,18 +388,4 @@ def facts_of(data: bytes) -> tuple[NDArray[np.uint64], NDArray[np.void], int, ND
         record.source_partition,
         columns["source_offset"],  # type: ignore[return-value]
         columns["source_row"].astype(np.int64),
-    )
-
-
-def _count(columns: RequestColumns, observed: Observed) -> Counters:
-    fates = np.bincount(observed.fate, minlength=4)
-    unknown_age = (columns.account_created_at < 0) & (columns.account_tier == AccountTier.UNKNOWN)
-    return Counters(
-        events=len(columns),
-        duplicates=int(fates[DUPLICATE]),
-        late=int(fates[LATE]),
-        refused=int(fates[REFUSED]),
-        without_content=int(np.count_nonzero(columns.prompt.start < 0)),
-        without_address=int(np.count_nonzero(columns.address_family == 0)),
-        without_age=int(np.count_nonzero(unknown_age)),
     )

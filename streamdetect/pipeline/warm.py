@@ -13,12 +13,16 @@ from streamdetect.kernels.hashing import hash_spans
 from streamdetect.kernels.murmur2 import key_partitions
 from streamdetect.kernels.seen import SeenHashes
 from streamdetect.messages.account import AccountRecord
+from streamdetect.messages.decision import Subject
+from streamdetect.messages.override import Override
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.accounts.features import WIDTH
 from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.decisions.policy import default_policy
+from streamdetect.pipeline.enforcement.pardons import Pardon
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 
 _ACCOUNTS = 40  # enough young ones behind one template to make it suspect under the shipped policy
@@ -40,7 +44,21 @@ def warm() -> None:
         for found in pack_findings(findings, 0, findings["at"], findings["source_row"]).values():
             about, facts, *_ = facts_of(found)
             accounts.evidence(about, facts)
+    _pardon(accounts, associations)
     _run_out_of_room(accounts, associations)
+
+
+def _pardon(accounts: AccountsNode, associations: AssociationsNode) -> None:
+    """Find subjects by their names, and look at evidence without what was pardoned."""
+    for key in ("account:account-0", "org:org", "subnet:192.0.2.0/24"):
+        told = Override(
+            override_id="warm", subject=Subject.from_key(key), effect="allow", actor="warm", reason="",
+            created_at=_FIRST_MS,
+        )  # fmt: skip
+        accounts.overrides([(key, told)])
+        associations.overrides([(key, told)])
+    facts, features = accounts.state.ledgers[0], np.zeros(WIDTH, np.int64)
+    Pardon(facts=((0, 0, 0),)).left_of(features, facts, "account", at=_FIRST_MS, windows_at=_FIRST_MS)
 
 
 def _events() -> RequestColumns:

@@ -63,6 +63,15 @@ def events(first, count):
         yield event
 
 
+def override(key):
+    """Make an allow of the subject with this key."""
+    from streamdetect.messages.decision import Subject
+    from streamdetect.messages.override import Override
+
+    subject = Subject.from_key(key)
+    return Override(override_id="o", subject=subject, effect="allow", actor="a", reason="r", created_at=START_MS)
+
+
 def gained():
     """Warm up, then run the live detector over batches of many sizes; what was compiled only then, by kernel."""
     from streamdetect.kernels.chunk import chunk_of
@@ -83,6 +92,11 @@ def gained():
     records = [{"account_id": f"a{number}", "tier": "verified", "created_at": START_MS} for number in range(40)]
     detector.account_records(chunk("accounts", 0, [json.dumps(record).encode() for record in records]))
     for round_, size in enumerate(BATCHES * 2):
+        for shard in detector.shards.values():
+            for allow in (*(f"account:a{number}" for number in range(0, 1500, 50)), "subnet:192.0.2.0/24", "org:o1"):
+                told = (allow, override(allow) if round_ % 2 else None)
+                shard.accounts.overrides([told])
+                shard.associations.overrides([told])
         batch = list(events(first, size))
         first += size
         if round_ == len(BATCHES):  # from here on there is no room

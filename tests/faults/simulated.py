@@ -109,7 +109,7 @@ class Broker:
         place = topic, partition
         if self.chance.random() < self.holes:
             self.ends[place] += self.chance.randint(1, 3)
-        stored = Stored(partition, self.ends[place], key, value)
+        stored = Stored(partition, self.ends[place], key, value, 1_000)
         self.logs[place].append(stored)
         self.ends[place] += 1
         for watcher in self.watchers:

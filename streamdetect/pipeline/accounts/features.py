@@ -25,6 +25,15 @@ def tier_of(account: Record, now: int, tiers_ms: NDArray[np.int64]) -> int:
     return int(trust_tier(now, np.int64(account.created_at), np.int64(told), tiers_ms[0], tiers_ms[1], tiers_ms[2]))
 
 
+def usage_of(account: Record) -> NDArray[np.int64]:
+    """A row of features with the windows of an account and nothing else."""
+    features = np.zeros(WIDTH, np.int64)
+    for first, ring in ((0, "requests"), (3, "input_tokens"), (6, "output_tokens")):
+        features[first : first + 3] = account[ring].sum(axis=1)
+    features[9:11] = account["subnets"].sum(axis=(1, 2))
+    return features
+
+
 @njit(cache=True, nogil=True)
 def fill_features(account: Record, now: int, tier: int, features: NDArray[np.int64]) -> None:
     """Windows, distinct subnets, tier and age; the evidence columns are left as they are."""

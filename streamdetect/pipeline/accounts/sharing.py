@@ -43,6 +43,7 @@ KIND_OF_TIER[[TrustTier.T0, TrustTier.T1]] = YOUNG
 KIND_OF_TIER[[TrustTier.T2, TrustTier.T3]] = TRUSTED
 
 _ORG_SEED, _API_KEY_SEED, _PAYMENT_SEED = np.uint64(5), np.uint64(6), np.uint64(7)
+SEED_OF_NAMED = {KeyType.ORG: _ORG_SEED, KeyType.API_KEY: _API_KEY_SEED}
 _ORG_MEMBER = np.uint64(0x0D6)
 _PARTITION_SALT = np.uint64(0x9A37)
 _ROWS_PER_EVENT = 8  # beside the content keys: three subnets, org, API key, payment, system prompt, and one to spare

@@ -197,6 +197,16 @@ def absorb_rows(
     return len(keys), row_count, single_count, entry_count, finding_count
 
 
+def usage_of_key(key: Record) -> NDArray[np.int64]:
+    """A row of features with the windows of a key and nothing else."""
+    features = np.zeros(SHARED_WIDTH, np.int64)
+    features[:3] = key["requests"].sum(axis=1)
+    by_kind = key["distinct"].sum(axis=1)  # [window, class]
+    features[3:6] = by_kind[HOURLY].sum(), by_kind[HOURLY, YOUNG], by_kind[HOURLY, TRUSTED]
+    features[6:9] = by_kind[DAILY].sum(), by_kind[DAILY, YOUNG], by_kind[DAILY, TRUSTED]
+    return features
+
+
 @dataclass(frozen=True, slots=True)
 class Absorbed:
     """What a batch of rows did: each row's key (-1 lone or late), findings, late rows.

@@ -5,7 +5,7 @@ Rules are evaluated on whole columns; only rows that hit, and whose subject is n
 (shadow rules, or every rule when the policy is in shadow mode).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +74,18 @@ class Judge:
                     hits.append(Hit(index, track, level, rules))
         return hits
 
+    def again(self, hit: Hit, row: NDArray[np.int64], left: NDArray[np.int64]) -> Hit | None:
+        """What remains of a hit of ``row`` if only ``left`` of it counts: the hardest rules that hold for both."""
+        rows = np.stack([row, left])
+        holding = [
+            (level, rule)
+            for level, track, rule in zip(self._levels.tolist(), self._tracks.tolist(), self.rules, strict=True)
+            if track == hit.track and rule.expression.evaluate(rows).all()
+        ]
+        hardest = max((level for level, _ in holding), default=0)
+        rules = tuple(rule for level, rule in holding if level == hardest)
+        return replace(hit, level=hardest, rules=rules) if rules else None
+
     def still_holds(self, rule_id: str, row: NDArray[np.int64]) -> bool:
         """Whether the rule of that name holds for one row of features; false if the policy no longer has it."""
         return any(
@@ -87,3 +99,9 @@ class Judge:
         """
         named = [rule for rule in self.rules if rule.rule.id == rule_id]
         return not named or any(_EVIDENCE & set(rule.expression.features_used) for rule in named)
+
+    def families_trust_voids(self, rule_id: str) -> frozenset[int]:
+        """The families of evidence, by number, in which the rule of that name heeds trust; all if the rule is gone."""
+        named = [set(rule.expression.features_used) for rule in self.rules if rule.rule.id == rule_id]
+        used: set[str] = set().union(*named)
+        return frozenset(n for n, family in enumerate(KEY_FAMILIES) if not named or f"{family}_trusted_1d" in used)

@@ -1,6 +1,5 @@
 """A ruling in words: the decision message with its reasons, numbers, policy and what the owner may read."""
 
-import ipaddress
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +17,8 @@ from streamdetect.messages.decision import (
     Subject,
     Verify,
 )
+from streamdetect.messages.override import Override
 from streamdetect.messages.policy import REASON_TEXTS
-from streamdetect.pipeline.accounts.sharing import KeyType
 from streamdetect.pipeline.decisions.expressions import Finding
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION, SIMULATED
 from streamdetect.pipeline.decisions.policy import CompiledPolicy, CompiledRule
@@ -38,22 +37,18 @@ class Newest:
     event_at: int | None
 
 
-def subnet_text(raw: int, key_type: int) -> str:
-    """Canonical CIDR of a subnet key.
-
-    >>> subnet_text(0xC00002, KeyType.SUBNET_24), subnet_text(0x20010DB8_0000, KeyType.SUBNET_48)
-    ('192.0.2.0/24', '2001:db8::/48')
-    """
-    if key_type == KeyType.SUBNET_24:
-        return str(ipaddress.IPv4Network((raw << 8, 24)))
-    prefix = {KeyType.SUBNET_64: 64, KeyType.SUBNET_56: 56, KeyType.SUBNET_48: 48}[KeyType(key_type)]
-    return str(ipaddress.IPv6Network((raw << (128 - prefix), prefix)))
-
-
 def word(
-    ruling: Ruling, features: NDArray[np.int64] | None, newest: Newest, policy: CompiledPolicy, mode: Mode
+    ruling: Ruling,
+    features: NDArray[np.int64] | None,
+    newest: Newest,
+    policy: CompiledPolicy,
+    mode: Mode,
+    by: Override | None = None,
 ) -> Decision:
-    """Make the message of a ruling; ``features`` is the row it was decided on."""
+    """Make the message of a ruling; ``features`` is the row it was decided on.
+
+    ``by`` is the override that lifted what was in force, or kept the decision from being enforced.
+    """
     scope, value = ruling.subject
     rule = ruling.rules[0] if ruling.rules else None
     code = rule.rule.reason_code if rule else "policy"
@@ -67,11 +62,11 @@ def word(
         status=ruling.status,
         simulated=ruling.track == SIMULATED,
         mode=mode,
-        origin="rule",
+        origin="human" if by is not None and ruling.status == RELEASED else "rule",
         issued_at=ruling.issued_at,
         expires_at=ruling.expires_at,
         policy=PolicyRef(id=policy.model.id, version=policy.model.version, hash=policy.hash),
-        reasons=_reasons(ruling, features),
+        reasons=_reasons(ruling, features, by),
         reason_code=code,
         subject_text=REASON_TEXTS[code] if ruling.status != RELEASED else None,
         supersedes=ruling.supersedes,
@@ -103,11 +98,17 @@ def _applies_to(ruling: Ruling, rule: CompiledRule | None, policy: CompiledPolic
     return AppliesTo(created_after=max(0, ruling.issued_at - policy.model.tiers.t1_days * _DAY_MS))
 
 
-def _reasons(ruling: Ruling, features: NDArray[np.int64] | None) -> tuple[Reason, ...]:
+def _reasons(ruling: Ruling, features: NDArray[np.int64] | None, by: Override | None) -> tuple[Reason, ...]:
+    if features is None and by is not None:
+        return (_by_person(by, "lifted"),)
     if features is None:
         return (Reason(family="content", signal="cleared", text="trusted users share it now; the evidence is void"),)
     reasons = [_reason(rule, finding) for rule in ruling.rules for finding in rule.expression.findings(features)]
-    return tuple(reasons[:_REASONS_MAX])
+    return (*reasons[: _REASONS_MAX - 1], _by_person(by, "not enforced")) if by else tuple(reasons[:_REASONS_MAX])
+
+
+def _by_person(by: Override, done: str) -> Reason:
+    return Reason(family="human", signal=by.effect, text=f"{done}: {by.effect} by {by.actor} ({by.override_id})")
 
 
 def _reason(rule: CompiledRule, finding: Finding) -> Reason:

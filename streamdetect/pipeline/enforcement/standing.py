@@ -12,8 +12,6 @@ from hashlib import blake2b
 from typing import Any, Final, Literal
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from streamdetect.kernels.images import STRIPE_ROWS, STRIPES, BlobSection, StageImage, restore_blobs
 from streamdetect.messages.decision import Decision
@@ -21,6 +19,7 @@ from streamdetect.messages.policy import ACTIONS, Scope
 from streamdetect.pipeline.decisions.caps import Caps
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION, LIVE, SIMULATED, Hit
 from streamdetect.pipeline.decisions.policy import CompiledPolicy, CompiledRule
+from streamdetect.pipeline.enforcement.pardons import Pardon
 
 ISSUED: Final = "issued"
 RENEWED: Final = "renewed"
@@ -32,6 +31,7 @@ HELD: Final = "held"
 _LATE_MAX: Final = 8
 
 SubjectKey = tuple[Scope, str]  # kind of subject, and its id
+_StoredPardon = tuple[int, tuple[int, ...], tuple[tuple[int, int, int], ...]]
 
 
 @dataclass(slots=True)
@@ -49,7 +49,8 @@ class Standing:
 class SubjectRecord:
     """A subject's count of decisions, and by track its standing and what a cap holds back (level, until when).
 
-    ``number`` is its place in images. ``inherited``: its newest decision is of an earlier owner.
+    ``number`` is its place in images. ``inherited``: its newest decision is of an earlier owner. ``pardon`` is what it
+    is not hit for again; ``lifted`` what a predecessor lifted after the state was saved, until that is processed again.
     """
 
     revision: int = 0
@@ -57,6 +58,8 @@ class SubjectRecord:
     held: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0), (0, 0)])
     number: int = -1
     inherited: bool = False
+    pardon: Pardon | None = None
+    lifted: Standing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,9 +278,12 @@ class Standings:
     def restore(self, images: Sequence[StageImage]) -> None:
         """Become what images in order say."""
         for blob in restore_blobs([image.blobs["subjects"] for image in images]).values():
-            scope, value, revision, tracks, held = msgspec.msgpack.decode(blob)
+            scope, value, revision, tracks, held, *more = msgspec.msgpack.decode(blob, type=tuple)
             standings = [Standing(*track) if track else None for track in tracks]
-            self._put((scope, value), SubjectRecord(revision, standings, [(level, until) for level, until in held]))
+            record = self._put((scope, value), SubjectRecord(revision, standings, [(at, until) for at, until in held]))
+            pardon, lifted = more or (None, None)
+            record.pardon = Pardon(*msgspec.convert(pardon, _StoredPardon)) if pardon else None
+            record.lifted = Standing(*lifted) if lifted else None
         meta = images[-1].meta
         for caps, issued in zip(self._caps, meta["caps"], strict=True):
             caps.restore(issued)
@@ -301,6 +307,27 @@ class Standings:
         record = self._subjects.get(subject)  # type: ignore[arg-type]
         standing = record.tracks[LIVE] if record else None
         return standing is not None and (standing.decision_id, standing.expires_at) == (decision_id, expires_at)
+
+    def pardon_of(self, subject: SubjectKey) -> Pardon | None:
+        """What a subject is not hit for again."""
+        record = self._subjects.get(subject)
+        return record.pardon if record else None
+
+    def pardon(self, subject: SubjectKey, pardon: Pardon) -> None:
+        """Do not hit a subject again for this evidence; takes the place of what was pardoned before."""
+        record = self._known(subject) or self._put(subject, SubjectRecord())
+        if record.pardon != pardon:
+            record.pardon = pardon
+            self._dirty.add(record.number)
+
+    def lifted_before(self, subject: SubjectKey) -> Standing | None:
+        """What a predecessor lifted, if what led to it may have to be processed again."""
+        record = self._subjects.get(subject)
+        return record.lifted if record else None
+
+    def pardoned(self) -> list[SubjectKey]:
+        """All subjects that are not hit again for something."""
+        return [subject for subject, record in self._subjects.items() if record.pardon]
 
     def follow(self, decisions: Iterable[Decision]) -> list[SubjectKey]:
         """Take over what was published after the state was last saved, in order; returns the subjects known by then.
@@ -347,7 +374,7 @@ class Standings:
         record.revision, record.inherited = decision.revision, True
         self._dirty.add(record.number)
         if decision.status == "released":
-            record.tracks[track] = None
+            record.lifted, record.tracks[track] = standing or record.lifted, None
         elif decision.action != "release" and decision.status in (ISSUED, RENEWED, "lapsed"):
             level = LEVEL_OF_ACTION[decision.action]
             if decision.status != RENEWED:
@@ -366,7 +393,8 @@ class Standings:
         subject = self._numbered[number]
         record = self._subjects[subject]
         tracks = [standing and astuple(standing) for standing in record.tracks]
-        stored: tuple[Any, ...] = (*subject, record.revision, tracks, record.held)
+        more = [part and astuple(part) for part in (record.pardon, record.lifted)]
+        stored: tuple[Any, ...] = (*subject, record.revision, tracks, record.held, *more)
         return msgspec.msgpack.encode(stored)
 
 
@@ -386,11 +414,6 @@ def adopted_from(decisions: Iterable[Decision]) -> dict[SubjectKey, SubjectRecor
 
 def _rule_of(decision: Decision) -> str:
     return decision.reasons[0].signal.partition(".")[0] if decision.reasons else ""
-
-
-def quieted(rows: NDArray[np.void], *, skip: bool) -> NDArray[np.int64]:
-    """Rows of state that hold a quiet time; none if ``skip``."""
-    return np.flatnonzero((rows["quiet_until"] > 0).any(axis=1) & (not skip))
 
 
 def level_max_of(tier_unknown: bool, policy: CompiledPolicy) -> int:
