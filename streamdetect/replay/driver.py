@@ -7,21 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from streamdetect import __version__
 from streamdetect.errors import BadDataError
 from streamdetect.kernels.chunk import Chunk, chunk_of
-from streamdetect.kernels.hashing import hash_spans
 from streamdetect.messages.decision import Decision, Mode
-from streamdetect.pipeline.accept.columns import RequestColumns
-from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
-from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.accept.decode import decode_accounts
 from streamdetect.pipeline.accounts.records import account_hash
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
-from streamdetect.replay.reorder import ReorderBuffer
+from streamdetect.replay.feed import Feed, FeedOptions
 from streamdetect.replay.rounds import Rounds
 
 ACTIONS = ("observe", "rate_limit", "verify", "suspend", "release")
@@ -46,28 +41,23 @@ class Replay:
 
     policy: CompiledPolicy
     options: Options = field(default_factory=Options)
-    dead_letters: Counter[str] = field(default_factory=Counter)
     rounds: Rounds = field(init=False)
-    first_at: int | None = None
-    last_at: int | None = None
-    _watermark: Watermark = field(init=False)
-    _buffer: ReorderBuffer = field(init=False)
+    feed: Feed = field(init=False)
 
     def __post_init__(self) -> None:
-        options = self.options
+        options, model = self.options, self.policy.model
         self.rounds = Rounds(self.policy, options.mode, options.partitions, options.batch_events)
-        self._watermark = Watermark(self.policy.model.max_ahead_ms)
-        self._buffer = ReorderBuffer(options.lateness_ms, options.hold_events)
-
-    @property
-    def overtaken(self) -> int:
-        """Events that came too far out of order to be sorted in."""
-        return self._buffer.overtaken
+        self.feed = Feed(
+            FeedOptions(
+                model.round_ms, model.max_ahead_ms, options.lateness_ms, options.hold_events,
+                options.from_ms, options.to_ms,
+            )
+        )  # fmt: skip
 
     def learn(self, lines: Chunk) -> None:
         """Take in what the provider says of accounts, before the first event."""
         entries, rejects = decode_accounts(lines)
-        self.dead_letters.update(reject.code for reject in rejects)
+        self.feed.dead_letters.update(reject.code for reject in rejects)
         known = [(entry.account_id, entry.account) for entry in entries]
         homes = [int(account_hash(account_id)) % self.options.partitions for account_id, _ in known]
         for number, node in enumerate(self.rounds.accounts):
@@ -75,43 +65,14 @@ class Replay:
 
     def push(self, chunk: Chunk) -> Iterator[list[Decision]]:
         """Take in a chunk of lines; yields the decisions of every round it completes."""
-        columns, rejects = decode_requests(chunk)
-        self.dead_letters.update(reject.code for reject in rejects)
-        self._buffer.push(self._accept(columns))
-        yield from self._run(last=False)
+        for columns, start_ms in self.feed.push(chunk):
+            yield self.rounds.round(columns, start_ms)
 
     def finish(self) -> Iterator[list[Decision]]:
         """Process what still waits."""
-        yield from self._run(last=True)
+        for columns, start_ms in self.feed.finish():
+            yield self.rounds.round(columns, start_ms)
         yield self.rounds.finish()
-
-    def _accept(self, columns: RequestColumns) -> RequestColumns:
-        account = hash_spans(columns.identifiers, columns.account_id.start, columns.account_id.end, np.uint64(0))
-        future = self._watermark.judge(columns.occurred_at, account)
-        if future.any():
-            self.dead_letters["future"] += int(np.count_nonzero(future))
-        kept = ~future
-        if self.options.from_ms is not None:
-            kept &= columns.occurred_at >= self.options.from_ms
-        if self.options.to_ms is not None:
-            kept &= columns.occurred_at < self.options.to_ms
-        return columns if kept.all() else columns.take(np.flatnonzero(kept))
-
-    def _run(self, *, last: bool) -> Iterator[list[Decision]]:
-        popped = self._buffer.pop(self.policy.model.round_ms, last=last)
-        if popped is None:
-            return
-        columns, order_at = popped
-        oldest, newest = int(columns.occurred_at.min()), int(columns.occurred_at.max())
-        self.first_at = oldest if self.first_at is None else min(self.first_at, oldest)
-        self.last_at = newest if self.last_at is None else max(self.last_at, newest)
-        yield from self.rounds.run(columns, order_at, _partition_of(columns, self.options.partitions))
-
-
-def _partition_of(columns: RequestColumns, partitions: int) -> NDArray[np.int64]:
-    ids = columns.account_id
-    account: NDArray[np.uint64] = hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0))
-    return (account % np.uint64(partitions)).astype(np.int64)
 
 
 def replay_files(
@@ -157,15 +118,17 @@ def _write(log: Any, decisions: list[Decision], counts: Counter[str]) -> None:
 
 def _summary(replay: Replay, counts: Counter[str], wall_s: float, cpu_s: float) -> dict[str, Any]:
     counters = replay.rounds.counters
-    span_ms = 0 if replay.first_at is None or replay.last_at is None else replay.last_at - replay.first_at
+    span_ms = (
+        0 if replay.feed.first_at is None or replay.feed.last_at is None else replay.feed.last_at - replay.feed.first_at
+    )
     return {
         "events": counters.events,
-        "dead_letters": sum(replay.dead_letters.values()),
-        "dead_letters_by_code": dict(sorted(replay.dead_letters.items())),
+        "dead_letters": sum(replay.feed.dead_letters.values()),
+        "dead_letters_by_code": dict(sorted(replay.feed.dead_letters.items())),
         "late": counters.late,
         "duplicates": counters.duplicates,
         "refused": counters.refused,
-        "out_of_order": replay.overtaken,
+        "out_of_order": replay.feed.overtaken,
         "accounts": sum(node.state.table.count for node in replay.rounds.accounts),
         "keys": sum(node.state.table.count for node in replay.rounds.associations),
         "decisions": {action: counts[action] for action in ACTIONS},

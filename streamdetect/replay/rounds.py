@@ -7,11 +7,11 @@ so neither the batch size nor the number of partitions shows in the result.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.hashing import hash_spans
 from streamdetect.kernels.spans import joined
 from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.columns import RequestColumns
@@ -43,25 +43,12 @@ class Rounds:
         self.accounts = [AccountsNode(self.policy, self.mode, count, count) for _ in range(count)]
         self.associations = [AssociationsNode(self.policy, self.mode, count) for _ in range(count)]
 
-    def run(
-        self, columns: RequestColumns, order_at: NDArray[np.int64], partition: NDArray[np.int64]
-    ) -> Iterator[list[Decision]]:
-        """Process ordered events, whole rounds only; yields the decisions of each round.
-
-        ``partition`` says where each event's account lives.
-        """
-        slots = order_at // self.policy.model.round_ms
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(slots)) + 1, [len(slots)]]).tolist()
-        for start, end in pairwise(starts):
-            yield self.round(columns, partition, start, end)
-
-    def round(self, columns: RequestColumns, partition: NDArray[np.int64], start: int, end: int) -> list[Decision]:
-        """Process the events ``start`` to ``end`` as one round."""
+    def round(self, columns: RequestColumns, start_ms: int) -> list[Decision]:  # noqa: ARG002  # nothing goes by clock
+        """Process ordered events as one round and return its decisions in order of issue."""
         decisions = self._apply_findings()
         found = []
-        for first in range(start, end, self.batch_events):
-            rows = np.arange(first, min(end, first + self.batch_events))
-            batch_decisions, batch_found = self._batch(columns.take(rows), partition[rows])
+        for first in range(0, len(columns), self.batch_events):
+            batch_decisions, batch_found = self._batch(columns.between(first, first + self.batch_events))
             decisions += batch_decisions
             found += batch_found
         self._findings = np.concatenate(found) if found else _LEAST_EMPTY
@@ -89,16 +76,11 @@ class Rounds:
             decisions += output.decisions
         return decisions
 
-    def _batch(
-        self, columns: RequestColumns, partition: NDArray[np.int64]
-    ) -> tuple[list[Decision], list[NDArray[np.void]]]:
+    def _batch(self, columns: RequestColumns) -> tuple[list[Decision], list[NDArray[np.void]]]:
         decisions: list[Decision] = []
         parts: list[tuple[NDArray[np.int64], RequestColumns, Links, NDArray[np.int64]]] = []
-        for number, node in enumerate(self.accounts):
-            rows = np.flatnonzero(partition == number)
-            if not len(rows):
-                continue
-            mine = columns.take(rows)
+        for number, rows, mine in self._homes(columns):
+            node = self.accounts[number]
             output = node.events(mine)
             self.counters.add(output.counters)
             decisions += output.decisions
@@ -111,11 +93,23 @@ class Rounds:
         for number, keys in enumerate(self.associations):
             chosen = np.flatnonzero(owner == number)
             if len(chosen):
-                answer = keys.links(_rows_of(merged, chosen))
+                answer = keys.links(merged if self.partitions == 1 else _rows_of(merged, chosen))
                 self.counters.add(answer.counters)
                 decisions += answer.decisions
                 findings.append(answer.findings)
         return decisions, findings
+
+    def _homes(self, columns: RequestColumns) -> Iterator[tuple[int, NDArray[np.int64], RequestColumns]]:
+        """The account partitions that have events here: their number, the rows of the events, the events."""
+        if self.partitions == 1:
+            yield 0, np.arange(len(columns)), columns
+            return
+        ids = columns.account_id
+        home = hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0)) % np.uint64(self.partitions)
+        for number in range(self.partitions):
+            rows = np.flatnonzero(home == number)
+            if len(rows):
+                yield number, rows, columns.take(rows)
 
 
 def links_of(

@@ -31,7 +31,7 @@ def decisions_of(data, **options):
         decisions += some
     for some in replay.finish():
         decisions += some
-    assert not replay.dead_letters
+    assert not replay.feed.dead_letters
     return decisions
 
 

@@ -100,7 +100,7 @@ def test_order_within_the_lateness_does_not_show(seed, places, data):
     expected, _ = replayed([stream])
     found, replay = replayed(cut(shuffled, places), lateness_ms=lateness_ms, hold_events=1)
 
-    assert replay.overtaken == 0
+    assert replay.feed.overtaken == 0
     assert found == expected
 
 
@@ -203,7 +203,7 @@ def test_no_text_of_a_prompt_survives(tmp_path):
     findings = keys.links(unpack_links(keys.state, packed[0], 1)[0]).findings
     found = pack_findings(findings, 0, findings["at"], findings["source_row"])
     assert found
-    held = list(everything_held_by([replay.rounds, replay.dead_letters, node, keys], {}))
+    held = list(everything_held_by([replay.rounds, replay.feed.dead_letters, node, keys], {}))
     assert len(held) > 50
     assert any(b"key-a" in text for text in held)  # the search does reach what is kept
 

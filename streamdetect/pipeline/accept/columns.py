@@ -103,3 +103,16 @@ class RequestColumns:
             else:
                 taken[name] = value[rows]
         return RequestColumns(**taken)
+
+    def between(self, start: int, end: int) -> "RequestColumns":
+        """The events ``start`` to ``end`` as views: nothing is copied."""
+        part: dict[str, Any] = {}
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if isinstance(value, Spans):
+                part[name] = Spans(value.start[start:end], value.end[start:end])
+            elif name in ("identifiers", "texts", "unknown_values"):
+                part[name] = value
+            else:
+                part[name] = value[start:end]
+        return RequestColumns(**part)
