@@ -55,6 +55,18 @@ def first_seen(
 
 
 @njit(cache=True, nogil=True)
+def was_seen(tables: NDArray[np.uint64], values: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of ``values`` (never 0) are remembered: ``bool[n]``; notes nothing."""
+    found = np.empty(len(values), np.bool_)
+    for index in range(len(values)):
+        value = values[index]
+        found[index] = (
+            tables[0, _position(tables[0], value)] == value or tables[1, _position(tables[1], value)] == value
+        )
+    return found
+
+
+@njit(cache=True, nogil=True)
 def _refill(tables: NDArray[np.uint64], old: NDArray[np.uint64]) -> None:
     for generation in range(2):
         for value in old[generation]:

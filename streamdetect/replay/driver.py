@@ -16,8 +16,13 @@ from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.decode import decode_accounts
 from streamdetect.pipeline.accounts.records import account_hash
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.replay.attack import Attack
+from streamdetect.replay.detectors import Detector, Recorded
 from streamdetect.replay.feed import Feed, FeedOptions
+from streamdetect.replay.figures import figures
+from streamdetect.replay.loop import ClosedLoop, OpenLoop, Passing
 from streamdetect.replay.rounds import Rounds
+from streamdetect.replay.truth import Truth
 
 ACTIONS = ("observe", "rate_limit", "verify", "suspend", "release")
 
@@ -35,24 +40,55 @@ class Options:
     to_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Grading:
+    """Grade a replay against labels; ``closed``: what is denied never reaches the detector, and attackers answer."""
+
+    truth: Truth
+    closed: bool = False
+    attack: Attack = field(default_factory=Attack)
+    passing: Passing = field(default_factory=Passing)
+    seed: int = 0
+
+
 @dataclass(slots=True)
 class Replay:
-    """One replay: push chunks, take decisions."""
+    """One replay: push chunks, take decisions.
+
+    ``recorded`` are decisions made before, by whatever detector, to be graded instead of deciding.
+    """
 
     policy: CompiledPolicy
     options: Options = field(default_factory=Options)
+    grading: Grading | None = None
+    recorded: list[Decision] | None = None
     rounds: Rounds = field(init=False)
     feed: Feed = field(init=False)
+    loop: OpenLoop | ClosedLoop | None = field(init=False)
 
     def __post_init__(self) -> None:
-        options, model = self.options, self.policy.model
+        options, model, grading = self.options, self.policy.model, self.grading
         self.rounds = Rounds(self.policy, options.mode, options.partitions, options.batch_events)
+        detector = self.rounds if self.recorded is None else Recorded(self.recorded, model.round_ms)
+        if grading is None:
+            self.loop = None
+        elif grading.closed:
+            self.loop = ClosedLoop(
+                detector, grading.truth, model.round_ms, grading.attack, grading.passing, grading.seed
+            )  # fmt: skip
+        else:
+            self.loop = OpenLoop(detector, grading.truth)
         self.feed = Feed(
             FeedOptions(
                 model.round_ms, model.max_ahead_ms, options.lateness_ms, options.hold_events,
                 options.from_ms, options.to_ms,
             )
         )  # fmt: skip
+
+    @property
+    def detector(self) -> Detector:
+        """What takes the rounds."""
+        return self.rounds if self.loop is None else self.loop
 
     def learn(self, lines: Chunk) -> None:
         """Take in what the provider says of accounts, before the first event."""
@@ -66,13 +102,13 @@ class Replay:
     def push(self, chunk: Chunk) -> Iterator[list[Decision]]:
         """Take in a chunk of lines; yields the decisions of every round it completes."""
         for columns, start_ms in self.feed.push(chunk):
-            yield self.rounds.round(columns, start_ms)
+            yield self.detector.round(columns, start_ms)
 
     def finish(self) -> Iterator[list[Decision]]:
         """Process what still waits."""
         for columns, start_ms in self.feed.finish():
-            yield self.rounds.round(columns, start_ms)
-        yield self.rounds.finish()
+            yield self.detector.round(columns, start_ms)
+        yield self.detector.finish()
 
 
 def replay_files(
@@ -82,6 +118,8 @@ def replay_files(
     options: Options,
     *,
     accounts: Path | None = None,
+    grading: Grading | None = None,
+    recorded: list[Decision] | None = None,
     after_chunk: Callable[[int], None] = lambda _events: None,
 ) -> dict[str, Any]:
     """Replay ``chunks`` into ``output`` (made if missing).
@@ -90,7 +128,7 @@ def replay_files(
     missing.
     """
     started, cpu = time.perf_counter(), time.process_time()
-    replay = Replay(policy, options)
+    replay = Replay(policy, options, grading, recorded)
     counts: Counter[str] = Counter()
     if accounts is not None:
         try:
@@ -117,18 +155,16 @@ def _write(log: Any, decisions: list[Decision], counts: Counter[str]) -> None:
 
 
 def _summary(replay: Replay, counts: Counter[str], wall_s: float, cpu_s: float) -> dict[str, Any]:
-    counters = replay.rounds.counters
-    span_ms = (
-        0 if replay.feed.first_at is None or replay.feed.last_at is None else replay.feed.last_at - replay.feed.first_at
-    )
+    counters, feed = replay.rounds.counters, replay.feed
+    span_ms = 0 if feed.first_at is None or feed.last_at is None else feed.last_at - feed.first_at
     return {
-        "events": counters.events,
-        "dead_letters": sum(replay.feed.dead_letters.values()),
-        "dead_letters_by_code": dict(sorted(replay.feed.dead_letters.items())),
+        "events": feed.events,
+        "dead_letters": sum(feed.dead_letters.values()),
+        "dead_letters_by_code": dict(sorted(feed.dead_letters.items())),
         "late": counters.late,
         "duplicates": counters.duplicates,
         "refused": counters.refused,
-        "out_of_order": replay.feed.overtaken,
+        "out_of_order": feed.overtaken,
         "accounts": sum(node.state.table.count for node in replay.rounds.accounts),
         "keys": sum(node.state.table.count for node in replay.rounds.associations),
         "decisions": {action: counts[action] for action in ACTIONS},
@@ -140,7 +176,16 @@ def _summary(replay: Replay, counts: Counter[str], wall_s: float, cpu_s: float) 
         "policy": {"id": replay.policy.model.id, "version": replay.policy.model.version, "hash": replay.policy.hash},
         "mode": replay.options.mode,
         "version": __version__,
+        **_grades(replay),
     }
+
+
+def _grades(replay: Replay) -> dict[str, Any]:
+    """What labels make of it; nothing without them."""
+    if replay.loop is None:
+        return {}
+    graded = figures(replay.loop.evaluation)
+    return graded | {"evaluation": replay.loop.told() | graded["evaluation"]}
 
 
 def _missing_evidence(replay: Replay) -> list[str]:

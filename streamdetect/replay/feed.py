@@ -34,6 +34,7 @@ class Feed:
     """Push chunks, take rounds. Which rounds there are depends on the events alone, never on how they were cut."""
 
     options: FeedOptions = field(default_factory=FeedOptions)
+    events: int = 0
     dead_letters: Counter[str] = field(default_factory=Counter)
     first_at: int | None = None
     last_at: int | None = None
@@ -78,6 +79,7 @@ class Feed:
         if popped is None:
             return
         columns, order_at = popped
+        self.events += len(columns)
         oldest, newest = int(columns.occurred_at.min()), int(columns.occurred_at.max())
         self.first_at = oldest if self.first_at is None else min(self.first_at, oldest)
         self.last_at = newest if self.last_at is None else max(self.last_at, newest)

@@ -93,8 +93,8 @@ class Asking:
 class Gateway:
     """Records by subject. At the bound the tenth that ends first is forgotten, and counted in ``evicted``.
 
-    ``proof_delay_ms`` is how long people take to pass a verification; ``seed`` decides who does. A pass answers one
-    decision and its renewals; a new decision asks anew.
+    ``proof_delay_ms`` is how long people take to pass a verification; ``seed`` draws, once an account, who can. A pass
+    answers one decision and its renewals; a new decision asks anew.
     """
 
     seed: int = 0
@@ -248,6 +248,12 @@ def _cost(unit: int, input_tokens: int, output_tokens: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _draw(account: np.uint64, seed: np.uint64) -> float:
+    """A number from 0 to 1 that is an account's own."""
+    return float(fmix64(account ^ fmix64(seed + np.uint64(1))) >> np.uint64(11)) / 9007199254740992.0
+
+
+@njit(cache=True, nogil=True)
 def _open_period(counter: Record, record: Record, now: int) -> None:
     """Move a counter on to the period of ``now``; an old stamp does not open its period again."""
     period = max(np.int64(0), now - record.since) // record.period_ms
@@ -314,8 +320,7 @@ def _judge_requests(
                 if found == asked_count:
                     asked_count += 1
                     asked[found].asked_at = now
-                draw = np.float64(fmix64(challenge ^ fmix64(seed + np.uint64(1))) >> np.uint64(11)) / 9007199254740992.0
-                if draw < passes[index] and now >= asked[found].asked_at + proof_delay_ms:
+                if _draw(account[index], seed) < passes[index] and now >= asked[found].asked_at + proof_delay_ms:
                     continue
             top = max(top, int(record.level))
             if record.level == RATE_LIMIT and record.counter >= 0:

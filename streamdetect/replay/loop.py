@@ -1,22 +1,27 @@
 """A detector and a gateway that obeys it, over traffic whose truth is known.
 
-Open loop: everything reaches the detector, and what would have been served is counted. What a round decides is in
-force from the next one on.
+Open loop: everything reaches the detector, and what would have been served is counted. Closed loop: what is denied
+never reaches it, people pass verifications or do not, and attackers answer. In both, what a round decides is in force
+from the next one on.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.seen import SeenHashes, first_seen
+from streamdetect.kernels.seen import SeenHashes, first_seen, was_seen
 from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.accept.columns import Kind, Outcome, RequestColumns
+from streamdetect.replay.attack import Attack
+from streamdetect.replay.attackers import Attackers
 from streamdetect.replay.detectors import Detector
-from streamdetect.replay.evaluate import IGNORED, REFUSED, SENT, Evaluation, Exchanges
+from streamdetect.replay.evaluate import IGNORED, REFUSED, SENT, UNSENT, Evaluation, Exchanges
 from streamdetect.replay.gateway import ASKS, COMPLETES, NOTHING, Asking, Gateway
-from streamdetect.replay.truth import Truth, hashes_of_accounts, hashes_of_requests
+from streamdetect.replay.truth import CAMPAIGN, UNLABELLED, Truth, hashes_of_accounts, hashes_of_requests
+from streamdetect.replay.waves import Wave, joined
 
 _COMPLETION_MARK = np.uint64(0xC0)
 
@@ -48,18 +53,142 @@ class OpenLoop:
             ),
             verdicts,
         )  # fmt: skip
-        return self.enforced(self.detector.round(columns, start_ms))
+        return enforced(self.gateway, self.evaluation, self.detector.round(columns, start_ms))
 
     def finish(self) -> list[Decision]:
         """Take what the detector still has to say; it meets no request any more, but counts as an action."""
-        return self.enforced(self.detector.finish())
+        return enforced(self.gateway, self.evaluation, self.detector.finish())
 
-    def enforced(self, decisions: list[Decision]) -> list[Decision]:
-        """Put decisions in force, in order."""
-        for decision in decisions:
-            self.gateway.take(decision)
-        self.evaluation.decisions(decisions)
-        return decisions
+    def told(self) -> dict[str, Any]:
+        """What the figures rest on."""
+        return {"loop": "open", "decisions_without_a_subject_here": self.gateway.unmatched}
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """The chance to pass a verification by label; campaigns' is their reaction's unless told here."""
+
+    legit: float = 0.7
+    campaign: float | None = None
+    other_abuse: float = 0.05
+    unlabelled: float = 0.7
+    delay_ms: int = 300_000
+
+
+@dataclass(slots=True)
+class ClosedLoop:
+    """Runs a detector that sees only what its own decisions let through, against attackers that answer. A detector.
+
+    What was planned for a round and what is sent again then goes through the gateway together. Rounds that only have
+    the latter come before the next planned one. What would be sent again after the last planned round is lost.
+    """
+
+    detector: Detector
+    truth: Truth
+    round_ms: int
+    attack: Attack = field(default_factory=Attack)
+    passing: Passing = field(default_factory=Passing)
+    seed: int = 0
+    gateway: Gateway = field(init=False)
+    evaluation: Evaluation = field(init=False)
+    attackers: Attackers = field(init=False)
+    reached: int = 0
+    unsent: int = 0
+    _seen: SeenHashes = field(default_factory=SeenHashes)
+    _stopped: SeenHashes = field(default_factory=SeenHashes)  # exchanges that were denied or never sent
+
+    def __post_init__(self) -> None:
+        self.gateway = Gateway(self.seed, self.passing.delay_ms)
+        self.evaluation = Evaluation(self.truth)
+        self.attackers = Attackers(self.truth, self.attack, self.round_ms)
+
+    def round(self, columns: RequestColumns, start_ms: int) -> list[Decision]:
+        """Let the round's events through the gateway, and the detector see those that pass."""
+        decisions = []
+        while (due := self.attackers.later.before(start_ms)) is not None:
+            decisions += self._sent(due[1], due[0])
+        account = hashes_of_accounts(columns)
+        request = hashes_of_requests(columns, account)
+        planned = self.attackers.planned(
+            columns, request, self.truth.rows_of(account), fates(self._seen, columns, request),
+            self.truth.is_cover(request),
+        )  # fmt: skip
+        again = self.attackers.later.before(start_ms + 1)
+        return decisions + self._sent(planned if again is None else joined([planned, again[1]]), start_ms)
+
+    def finish(self) -> list[Decision]:
+        """Take what the detector still has to say."""
+        return enforced(self.gateway, self.evaluation, self.detector.finish())
+
+    def told(self) -> dict[str, Any]:
+        """What the figures rest on: what was assumed of people, and what the attackers did."""
+        named = {name: self.attack.of(name).model_dump() for name in self.truth.campaigns}
+        return {
+            "loop": "closed",
+            "decisions_without_a_subject_here": self.gateway.unmatched,
+            "events_seen_by_the_detector": self.reached,
+            "exchanges_not_sent": self.unsent,
+            "attackers": dict(sorted(self.attackers.counts.items())),
+            "assumed": {
+                "seed": self.seed,
+                "passes_verification": {
+                    "legit": self.passing.legit,
+                    "campaign": self.passing.campaign,
+                    "other_abuse": self.passing.other_abuse,
+                    "unlabelled": self.passing.unlabelled,
+                },
+                "verification_takes_ms": self.passing.delay_ms,
+                "reactions": named,
+            },
+        }
+
+    def _sent(self, wave: Wave, start_ms: int) -> list[Decision]:
+        wave, columns = self.attackers.send(wave, start_ms)
+        account = hashes_of_accounts(columns)
+        verdicts = self.gateway.judge(columns, Asking(account, wants(columns, wave.fate), self._chances(wave)))
+        self.evaluation.requests(
+            Exchanges(
+                wave.planner, wave.sender, columns.occurred_at, columns.output_tokens, wave.fate,
+                wave.tries == 0, wave.counts,
+            ),
+            verdicts,
+        )  # fmt: skip
+        self.attackers.learn(wave, verdicts.denied, start_ms)
+        passed = np.flatnonzero(self._passed(wave, verdicts.denied))
+        self.reached += len(passed)
+        if not len(passed):
+            return []
+        seen = columns if len(passed) == len(columns) else columns.take(passed)
+        return enforced(self.gateway, self.evaluation, self.detector.round(seen, start_ms))
+
+    def _passed(self, wave: Wave, denied: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which events reach the detector: neither what was stopped, nor its repeats and completions.
+
+        Those of an exchange that another account sent are left out too.
+        """
+        asked = wave.fate != IGNORED
+        stopped = asked & ((denied > 0) | (wave.fate == UNSENT))
+        self.unsent += int(np.count_nonzero(wave.fate == UNSENT))
+        noted(self._stopped, wave.request[stopped])
+        echo = ~asked & ((wave.sender != wave.planner) | was_seen(self._stopped.tables, wave.request))
+        return np.asarray(~(stopped | echo))
+
+    def _chances(self, wave: Wave) -> NDArray[np.float64]:
+        """The chance of each event's sender to pass a verification."""
+        known = wave.sender >= 0
+        label = np.where(known, self.truth.accounts.rows["label"][wave.sender], np.uint8(UNLABELLED))
+        by_label = np.array([self.passing.unlabelled, self.passing.legit, 0.0, self.passing.other_abuse])
+        told = self.passing.campaign
+        theirs = self.attackers.passes(wave.sender) if told is None else np.full(len(wave), told)
+        return np.where(label == CAMPAIGN, theirs, by_label[label])
+
+
+def enforced(gateway: Gateway, evaluation: Evaluation, decisions: list[Decision]) -> list[Decision]:
+    """Put decisions in force and count them, in order."""
+    for decision in decisions:
+        gateway.take(decision)
+    evaluation.decisions(decisions)
+    return decisions
 
 
 def fates(seen: SeenHashes, columns: RequestColumns, request: NDArray[np.uint64]) -> NDArray[np.uint8]:

@@ -65,16 +65,16 @@ class ReorderBuffer:
         picked = [segment.waiting[segment.order_at[segment.waiting] < limit] for segment in self._segments]
         if not sum(map(len, picked)):
             return None
-        columns = _gather([s.columns for s in self._segments], picked)
+        columns = gather([s.columns for s in self._segments], picked)
         order_at = np.concatenate([s.order_at[rows] for s, rows in zip(self._segments, picked, strict=True)])
         for segment in self._segments:
             segment.waiting = segment.waiting[segment.order_at[segment.waiting] >= limit]
         self._segments = [segment for segment in self._segments if len(segment.waiting)]
-        order = _order(columns, order_at)
+        order = order_of(columns, order_at)
         return columns.take(order), order_at[order]
 
 
-def _order(columns: RequestColumns, order_at: NDArray[np.int64]) -> NDArray[np.int64]:
+def order_of(columns: RequestColumns, order_at: NDArray[np.int64]) -> NDArray[np.int64]:
     """Sort by (order time, event time, event id, account id, kind); ids are compared only where times are equal."""
     order = np.lexsort((columns.occurred_at, order_at))
     first, second = order_at[order], columns.occurred_at[order]
@@ -120,7 +120,8 @@ def _gather_spans(
     return target, spans
 
 
-def _gather(parts: list[RequestColumns], picked: list[NDArray[np.int64]]) -> RequestColumns:
+def gather(parts: list[RequestColumns], picked: list[NDArray[np.int64]]) -> RequestColumns:
+    """The picked events of several blocks, with buffers of their own that hold nothing else."""
     identifiers, named = _gather_spans(parts, picked, "identifiers", _IDENTIFIERS)
     texts, written = _gather_spans(parts, picked, "texts", _TEXTS)
     columns: dict[str, Any] = {

@@ -13,7 +13,7 @@ from scipy import stats
 
 from streamdetect.messages.decision import ACTIONS, Decision
 from streamdetect.messages.label import Label
-from streamdetect.replay.grade import Recorded, grade
+from streamdetect.replay.grade import OpenLoop, Recorded, grade
 from streamdetect.replay.intervals import (
     REPLICATES,
     bootstrap_interval,
@@ -104,7 +104,7 @@ def graded(labels, stream, decisions, cover=(), places=()):
     if cover:
         truth.cover = request_hashes(sorted((a.encode(), e.encode()) for a, e in cover))
         truth.cover.sort()
-    found = grade(map(lines, cut(stream, places)), Recorded(decisions), truth)
+    found = grade(map(lines, cut(stream, places)), OpenLoop(Recorded(decisions), truth))
     return found, truth
 
 

@@ -219,8 +219,7 @@ def test_a_verification_is_passed_after_a_while_by_as_many_as_told_and_answers_o
     again = judged(gateway, [event(4, person, START + 70_001) for person in people], 0.7)
     assert (again.denied == 3).all()
     last = judged(gateway, [event(5, person, START + 200_000) for person in people], 0.7)
-    assert 0.6 < (last.denied == 0).mean() < 0.8
-    assert ((last.denied == 0) != passed).any()
+    assert ((last.denied == 0) == passed).all()  # who can pass can pass again
 
 
 def test_at_the_bound_what_ends_first_is_forgotten():

@@ -1,0 +1,334 @@
+"""Campaigns that answer refusals: they notice, try again, hand over to siblings, buy fresh accounts, change templates.
+
+What a refused exchange goes through is told in ``messages/reaction.py``; a refusal is any answer but service, a limit
+too. Stated here: a campaign reacts between rounds, so nothing is sent again before the next one. A sibling is an
+account of the same campaign and cohort that has been heard of and not been given up; it sends under its own name and
+from its own exit. A fresh account has its predecessor's exit and standing, is as old as it is in use, and shares a
+card with seven other fresh ones. Whose template is lost: the one of the refusal that ended an account. Without a list
+of templates a campaign has one. Everything is drawn from hashes of ids, so the same traffic plays the same way.
+"""
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from streamdetect.kernels.hashing import combine64
+from streamdetect.messages.reaction import Reaction
+from streamdetect.pipeline.accept.columns import RequestColumns
+from streamdetect.replay.attack import NO_TEMPLATE, Attack
+from streamdetect.replay.disguise import Exit, Identity, identity_of, impersonated, reworded
+from streamdetect.replay.evaluate import IGNORED, SENT, UNSENT
+from streamdetect.replay.pools import NOBODY, Pools, pick
+from streamdetect.replay.reorder import gather
+from streamdetect.replay.truth import CAMPAIGN, Truth, hashes_of
+from streamdetect.replay.waves import Later, Wave
+
+ACCOUNTS_PER_CARD = 8
+_NEVER_MS = np.iinfo(np.int64).max
+_DAY_MS = 86_400_000
+_LOST, _AGAIN, _MOVES = 1, 2, 3  # what becomes of a refused exchange
+
+_ATTACKER = np.dtype(
+    [
+        ("given_up_at", "i8"),
+        ("heir_from", "i8"),
+        ("refused_at", "i8"),  # first refusal; 0 none
+        ("address_high", "u8"),
+        ("address_low", "u8"),
+        ("heir", "i4"),
+        ("pool", "i4"),
+        ("refusals", "i4"),  # in a row, since they were noticed
+        ("address_family", "u1"),
+        ("met", "u1"),
+    ],
+    align=True,
+)
+_TEMPLATE = np.dtype([("changes_at", "i8"), ("version", "i8"), ("losses", "i8")])
+_REACTION_FIELDS = (
+    "notices_after_ms", "retries", "retry_delay_ms", "fail_overs", "fail_over_delay_ms", "gives_up_after",
+)  # fmt: skip
+_NOTICES, _RETRIES, _RETRY_DELAY, _FAIL_OVERS, _FAIL_OVER_DELAY, _GIVES_UP = range(6)
+
+
+@dataclass(slots=True)
+class Attackers:
+    """All campaigns of a truth. Labels grow by the fresh accounts they buy."""
+
+    truth: Truth
+    attack: Attack
+    round_ms: int
+    later: Later = field(init=False)
+    counts: Counter[str] = field(default_factory=Counter)
+    _state: NDArray[np.void] = field(init=False)
+    _reactions: list[Reaction] = field(init=False)
+    _numbers: NDArray[np.int64] = field(init=False)
+    _pools: Pools = field(init=False)
+    _templates: NDArray[np.void] = field(init=False)
+    _identities: dict[int, Identity] = field(default_factory=dict)
+    _roots: dict[int, int] = field(default_factory=dict)
+    _generations: Counter[int] = field(default_factory=Counter)
+    _bought: Counter[int] = field(default_factory=Counter)
+    _bought_on: Counter[tuple[int, int]] = field(default_factory=Counter)
+    _arriving: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rows = self.truth.accounts.live
+        self.later = Later(self.round_ms)
+        self._reactions = [self.attack.of(name) for name in self.truth.campaigns]
+        self._numbers = np.array(
+            [[getattr(one, name) for name in _REACTION_FIELDS] for one in self._reactions] or [[0] * 6], np.int64
+        )
+        self._state = np.zeros(0, _ATTACKER)
+        self._grow()
+        groups = np.stack([rows["campaign"], rows["cohort"]], axis=1)
+        _, pool, sizes = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
+        self._state["pool"][: len(rows)] = pool.ravel()
+        self._pools = Pools.of(sizes)
+        self._templates = np.zeros(self.attack.templates + len(self._reactions), _TEMPLATE)
+        self._templates["changes_at"] = _NEVER_MS
+
+    def passes(self, sender: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The chance that each event's sender, a campaign's account, passes a verification."""
+        chances = np.array([one.passes_verification_percent / 100 for one in self._reactions] or [0.0])
+        chosen: NDArray[np.float64] = chances[self.truth.accounts.rows["campaign"][sender]]
+        return chosen
+
+    def planned(
+        self,
+        columns: RequestColumns,
+        request: NDArray[np.uint64],
+        planner: NDArray[np.int64],
+        fate: NDArray[np.uint8],
+        cover: NDArray[np.bool_],
+    ) -> Wave:
+        """Events of a round as they were planned."""
+        template = self.attack.template_of(request)
+        campaign = np.where(planner >= 0, self.truth.accounts.rows["campaign"][planner], np.int32(-1))
+        if not self.attack.templates:
+            template = campaign
+        template = np.where(cover | (campaign < 0), np.int32(NO_TEMPLATE), template)
+        none = np.zeros(len(columns), np.int64)
+        return Wave(
+            columns, request, planner, planner, np.zeros(len(columns), np.bool_), fate, ~cover, template, none, none
+        )
+
+    def send(self, wave: Wave, start_ms: int) -> tuple[Wave, RequestColumns]:
+        """Decide who sends what: the wave with its senders, and its events as they go out."""
+        while self._arriving and self._arriving[0][0] <= start_ms:
+            row = heapq.heappop(self._arriving)[1]
+            if self._state[row]["given_up_at"] == _NEVER_MS:
+                self._pools.join(int(self._state[row]["pool"]), row)
+        sender, fate, met = wave.sender.copy(), wave.fate.copy(), np.zeros(len(wave), np.bool_)
+        columns = wave.columns
+        _find_senders(
+            self.truth.accounts.rows, self._state, self._numbers,
+            self._pools.members, self._pools.start, self._pools.length,
+            wave.request, wave.planner, wave.sibling, wave.moves, columns.occurred_at,
+            columns.address_family, columns.address_high, columns.address_low, sender, fate, met,
+        )  # fmt: skip
+        for index in np.flatnonzero(met).tolist():
+            row = int(sender[index])
+            self._identities[row] = identity_of(columns, index)
+            self._pools.join(int(self._state[row]["pool"]), row)
+        return replace(wave, sender=sender, fate=fate), self._disguised(wave, columns, sender, fate)
+
+    def learn(self, wave: Wave, denied: NDArray[np.uint8], start_ms: int) -> None:
+        """See what was refused of a wave that was sent, and plan what follows."""
+        becomes, given_up = np.zeros(len(wave), np.uint8), np.zeros(len(wave), np.bool_)
+        _see_refusals(
+            self.truth.accounts.rows, self._state, self._numbers, wave.sender, wave.columns.occurred_at, wave.fate,
+            wave.tries, wave.moves, denied, becomes, given_up,
+        )  # fmt: skip
+        for index in np.flatnonzero(given_up).tolist():
+            self._give_up(int(wave.sender[index]), int(wave.columns.occurred_at[index]), int(wave.template[index]))
+        self.counts["refused"] += int(np.count_nonzero(becomes))
+        self.counts["lost"] += int(np.count_nonzero(becomes == _LOST))
+        for outcome, delay, name in ((_AGAIN, _RETRY_DELAY, "tried_again"), (_MOVES, _FAIL_OVER_DELAY, "failed_over")):
+            rows = np.flatnonzero(becomes == outcome)
+            if not len(rows):
+                continue
+            self.counts[name] += len(rows)
+            campaign = self.truth.accounts.rows["campaign"][wave.sender[rows]]
+            due = np.maximum(wave.columns.occurred_at[rows] + self._numbers[campaign, delay], start_ms + self.round_ms)
+            moves = wave.moves + (outcome == _MOVES)
+            sibling = np.full(len(wave), outcome == _MOVES)
+            self.later.put(replace(wave, sibling=sibling, tries=wave.tries + 1, moves=moves), rows, due)
+
+    def _disguised(
+        self, wave: Wave, columns: RequestColumns, sender: NDArray[np.int64], fate: NDArray[np.uint8]
+    ) -> RequestColumns:
+        version = self._versions(wave.template, columns.occurred_at)
+        other = np.flatnonzero((sender != wave.planner) & (sender >= 0) & (fate != UNSENT))
+        if not len(other) and not version.any():
+            return columns
+        columns = gather([columns], [np.arange(len(columns))])
+        if version.any():
+            self.counts["reworded"] += int(np.count_nonzero(version))
+            columns = reworded(columns, version)
+        if not len(other):
+            return columns
+        exits = {
+            row: Exit(int(one["address_family"]), int(one["address_high"]), int(one["address_low"]))
+            for row in np.unique(sender[other]).tolist()
+            if (one := self._state[row])["address_family"]
+        }
+        return impersonated(columns, other, sender[other], self._identities, exits)
+
+    def _versions(self, template: NDArray[np.int32], at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which words each event is in, 0 for those it was planned in."""
+        if not self._templates["losses"].any() and not self._templates["version"].any():
+            return np.zeros(len(template), np.int64)
+        known = self._templates[np.maximum(template, 0)]
+        return np.where(template >= 0, known["version"] + (known["changes_at"] <= at), 0)
+
+    def _give_up(self, row: int, at: int, template: int) -> None:
+        reaction = self._reactions[int(self.truth.accounts.rows[row]["campaign"])]
+        self.counts["accounts_given_up"] += 1
+        self._pools.leave(int(self._state[row]["pool"]), row)
+        if reaction.respawn_delay_ms is not None:
+            self._buy(row, at + reaction.respawn_delay_ms, reaction)
+        if template != NO_TEMPLATE and reaction.template_losses:
+            self._lose_template(template, at, reaction)
+
+    def _lose_template(self, template: int, at: int, reaction: Reaction) -> None:
+        one = self._templates[template]
+        if int(one["changes_at"]) <= at:
+            one["version"] += 1
+            one["changes_at"] = _NEVER_MS
+        one["losses"] += 1
+        if one["changes_at"] == _NEVER_MS and one["losses"] % reaction.template_losses == 0:
+            one["changes_at"] = at + reaction.template_delay_ms
+            self.counts["templates_replaced"] += 1
+
+    def _buy(self, row: int, ready: int, reaction: Reaction) -> None:
+        """Replace an account by a fresh one, on the first day that still has one to give."""
+        campaign = int(self.truth.accounts.rows[row]["campaign"])
+        if reaction.respawns_per_day:
+            a_day, day = max(1, round(reaction.respawns_per_day * self.attack.scale)), ready // _DAY_MS
+            while self._bought_on[campaign, day] >= a_day:
+                day += 1
+            self._bought_on[campaign, day] += 1
+            ready = max(ready, day * _DAY_MS)
+        root = self._roots.get(row, row)
+        self._generations[root] += 1
+        identity = self._fresh(self._identities[root], self._generations[root], campaign, ready)
+        self._bought[campaign] += 1
+        self.counts["accounts_bought"] += 1
+        old = self.truth.accounts.rows[row]
+        heir = self.truth.add(
+            hashes_of([identity.account_id])[0], CAMPAIGN, int(old["campaign"]), int(old["cohort"])
+        )  # fmt: skip
+        self._grow()
+        self._roots[heir], self._identities[heir] = root, identity
+        self._state[heir]["pool"], self._state[heir]["met"] = self._state[row]["pool"], 1
+        self._state[row]["heir"], self._state[row]["heir_from"] = heir, ready
+        heapq.heappush(self._arriving, (ready, heir))
+
+    def _fresh(self, old: Identity, generation: int, campaign: int, ready: int) -> Identity:
+        tail = b"~%d" % generation
+        card = b"card~%d~%d" % (campaign, self._bought[campaign] // ACCOUNTS_PER_CARD)
+        return Identity(
+            old.account_id + tail,
+            None if old.org_id is None else old.org_id + tail,
+            None if old.api_key_id is None else old.api_key_id + tail,
+            None if old.payment_id is None else card,
+            old.created_at if old.created_at < 0 else ready,
+            old.tier,
+        )
+
+    def _grow(self) -> None:
+        count, before = len(self.truth.accounts.rows), len(self._state)
+        if count > before:
+            more = np.zeros(count - before, _ATTACKER)
+            more["given_up_at"] = more["heir_from"] = _NEVER_MS
+            more["heir"] = NOBODY
+            self._state = np.concatenate([self._state, more])
+
+
+@njit(cache=True, nogil=True)
+def _find_senders(
+    rows: NDArray[np.void],
+    state: NDArray[np.void],
+    reactions: NDArray[np.int64],
+    members: NDArray[np.int64],
+    pool_start: NDArray[np.int64],
+    pool_length: NDArray[np.int64],
+    request: NDArray[np.uint64],
+    planner: NDArray[np.int64],
+    sibling: NDArray[np.bool_],
+    moves: NDArray[np.int64],
+    occurred: NDArray[np.int64],
+    family: NDArray[np.uint8],
+    high: NDArray[np.uint64],
+    low: NDArray[np.uint64],
+    sender: NDArray[np.int64],
+    fate: NDArray[np.uint8],
+    met: NDArray[np.bool_],
+) -> None:
+    for index in range(len(planner)):
+        who = planner[index]
+        if who < 0 or rows[who].label != CAMPAIGN:
+            continue
+        now, pool = occurred[index], np.int64(state[who].pool)
+        key = combine64(request[index], np.uint64(moves[index]))
+        at = sender[index]
+        if sibling[index]:
+            at = pick(members, pool_start, pool_length, pool, key, at)
+        while at >= 0 and state[at].given_up_at <= now:
+            if state[at].heir >= 0 and state[at].heir_from <= now:
+                at = np.int64(state[at].heir)
+            elif reactions[rows[who].campaign, _FAIL_OVERS] > 0:
+                at = pick(members, pool_start, pool_length, pool, key, at)
+                break
+            else:
+                at = NOBODY
+        sender[index] = at
+        if at < 0:
+            fate[index] = UNSENT if fate[index] != IGNORED else IGNORED
+        elif at == who and not sibling[index]:
+            state[at].address_family = family[index]
+            state[at].address_high, state[at].address_low = high[index], low[index]
+            if state[at].met == 0:
+                state[at].met = 1
+                met[index] = True
+
+
+@njit(cache=True, nogil=True)
+def _see_refusals(
+    rows: NDArray[np.void],
+    state: NDArray[np.void],
+    reactions: NDArray[np.int64],
+    sender: NDArray[np.int64],
+    occurred: NDArray[np.int64],
+    fate: NDArray[np.uint8],
+    tries: NDArray[np.int64],
+    moves: NDArray[np.int64],
+    denied: NDArray[np.uint8],
+    becomes: NDArray[np.uint8],
+    given_up: NDArray[np.bool_],
+) -> None:
+    for index in range(len(sender)):
+        if fate[index] != SENT or sender[index] < 0 or rows[sender[index]].label != CAMPAIGN:
+            continue
+        one, now = state[sender[index]], occurred[index]
+        reaction = reactions[rows[sender[index]].campaign]
+        if denied[index] == 0:
+            one.refusals = 0
+            continue
+        becomes[index] = _LOST
+        if one.refused_at == 0:
+            one.refused_at = now
+        if now - one.refused_at < reaction[_NOTICES]:
+            continue
+        one.refusals += 1
+        if 0 < reaction[_GIVES_UP] <= one.refusals and one.given_up_at == _NEVER_MS:
+            one.given_up_at = now
+            given_up[index] = True
+        if moves[index] == 0 and tries[index] < reaction[_RETRIES] and one.given_up_at == _NEVER_MS:
+            becomes[index] = _AGAIN
+        elif moves[index] < reaction[_FAIL_OVERS]:
+            becomes[index] = _MOVES
