@@ -29,7 +29,7 @@ class Member:
 
 
 class Story:
-    def __init__(self, labels, reactions, seed, scale=1.0, templates=None, cover=frozenset()):
+    def __init__(self, labels, reactions, seed, scale=1.0, templates=None, cover=frozenset(), spares=None):
         self.labels = {label["account_id"]: label for label in labels}
         self.members = {
             name: Member(label["campaign_id"], (label["campaign_id"], label["cohort"]))
@@ -41,6 +41,7 @@ class Story:
         self.subjects, self.challenges = defaultdict(Subject), {}
         self.decision_of = {}
         self.losses, self.changes, self.versions = Counter(), {}, Counter()
+        self.spares, self.current = {name: list(some) for name, some in (spares or {}).items()}, {}
         self.bought, self.bought_on = Counter(), Counter()
         self.reached, self.served, self.unsent, self.planned = [], Counter(), 0, 0
         self.numbers = {}
@@ -146,8 +147,13 @@ class Story:
         template = self.template(event, planner) if planner else None
         if template is None or text is None:
             return text
-        version = self.versions[template] + (template in self.changes and self.changes[template] <= at)
-        return rotated(text, version)
+        version, spare = self.versions[template], self.current.get(template)
+        if template in self.changes and self.changes[template][0] <= at:
+            version, spare = version + 1, self.changes[template][1]
+        if spare is None:
+            return rotated(text, version)
+        (request,) = request_hashes([(event["account_id"].encode(), event["event_id"].encode())])
+        return spare[int(request) % len(spare)].decode()
 
     def denied(self, out, planner, at):
         name = out["account_id"]
@@ -200,12 +206,13 @@ class Story:
             self.buy(member, at + reaction.respawn_delay_ms, reaction)
         template = self.template(event, member)
         if template is not None and reaction.template_losses:
-            if template in self.changes and self.changes[template] <= at:
+            if template in self.changes and self.changes[template][0] <= at:
                 self.versions[template] += 1
-                del self.changes[template]
+                self.current[template] = self.changes.pop(template)[1]
             self.losses[template] += 1
             if template not in self.changes and self.losses[template] % reaction.template_losses == 0:
-                self.changes[template] = at + reaction.template_delay_ms
+                left = self.spares.get(member.campaign)
+                self.changes[template] = at + reaction.template_delay_ms, left.pop(0) if left else None
 
     def buy(self, member, ready, reaction):
         campaign = member.campaign

@@ -20,7 +20,7 @@ from streamdetect.kernels.hashing import combine64
 from streamdetect.messages.reaction import Reaction
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.replay.attack import NO_TEMPLATE, Attack
-from streamdetect.replay.disguise import Exit, Identity, identity_of, impersonated, reworded
+from streamdetect.replay.disguise import Exit, Identity, identity_of, impersonated, prompted, reworded
 from streamdetect.replay.evaluate import IGNORED, SENT, UNSENT
 from streamdetect.replay.pools import NOBODY, Pools, pick
 from streamdetect.replay.reorder import gather
@@ -47,7 +47,15 @@ _ATTACKER = np.dtype(
     ],
     align=True,
 )
-_TEMPLATE = np.dtype([("changes_at", "i8"), ("version", "i8"), ("losses", "i8")])
+_TEMPLATE = np.dtype(
+    [
+        ("changes_at", "i8"),
+        ("version", "i8"),  # how often it has been replaced
+        ("spare", "i8"),  # the prompts it is sent in: -1 none of the spare ones
+        ("next_spare", "i8"),  # the same, from changes_at on
+        ("losses", "i8"),
+    ]
+)
 _REACTION_FIELDS = (
     "notices_after_ms", "retries", "retry_delay_ms", "fail_overs", "fail_over_delay_ms", "gives_up_after",
 )  # fmt: skip
@@ -68,6 +76,9 @@ class Attackers:
     _numbers: NDArray[np.int64] = field(init=False)
     _pools: Pools = field(init=False)
     _templates: NDArray[np.void] = field(init=False)
+    _spares: list[list[bytes]] = field(default_factory=list)
+    _first_spare: dict[str, int] = field(default_factory=dict)
+    _spares_used: Counter[str] = field(default_factory=Counter)
     _identities: dict[int, Identity] = field(default_factory=dict)
     _roots: dict[int, int] = field(default_factory=dict)
     _generations: Counter[int] = field(default_factory=Counter)
@@ -90,6 +101,10 @@ class Attackers:
         self._pools = Pools.of(sizes)
         self._templates = np.zeros(self.attack.templates + len(self._reactions), _TEMPLATE)
         self._templates["changes_at"] = _NEVER_MS
+        self._templates["spare"] = self._templates["next_spare"] = NO_TEMPLATE
+        for name in self.truth.campaigns:
+            self._first_spare[name] = len(self._spares)
+            self._spares += self.attack.spares.get(name, [])
 
     def passes(self, sender: NDArray[np.int64]) -> NDArray[np.float64]:
         """The chance that each event's sender, a campaign's account, passes a verification."""
@@ -161,14 +176,19 @@ class Attackers:
     def _disguised(
         self, wave: Wave, columns: RequestColumns, sender: NDArray[np.int64], fate: NDArray[np.uint8]
     ) -> RequestColumns:
-        version = self._versions(wave.template, columns.occurred_at)
+        version, spare = self._words(wave.template, columns.occurred_at)
         other = np.flatnonzero((sender != wave.planner) & (sender >= 0) & (fate != UNSENT))
-        if not len(other) and not version.any():
+        changed = np.flatnonzero(version > 0)
+        if not len(other) and not len(changed):
             return columns
         columns = gather([columns], [np.arange(len(columns))])
-        if version.any():
-            self.counts["reworded"] += int(np.count_nonzero(version))
-            columns = reworded(columns, version)
+        if len(changed):
+            self.counts["reworded"] += len(changed)
+            columns = reworded(columns, np.where(spare < 0, version, 0))
+            rows = changed[(spare[changed] >= 0) & (columns.prompt.start[changed] >= 0)]
+            texts = [self._spares[number] for number in spare[rows].tolist()]
+            drawn = wave.request[rows].tolist()
+            columns = prompted(columns, rows, [some[key % len(some)] for some, key in zip(texts, drawn, strict=True)])
         if not len(other):
             return columns
         exits = {
@@ -178,30 +198,37 @@ class Attackers:
         }
         return impersonated(columns, other, sender[other], self._identities, exits)
 
-    def _versions(self, template: NDArray[np.int32], at: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which words each event is in, 0 for those it was planned in."""
-        if not self._templates["losses"].any() and not self._templates["version"].any():
-            return np.zeros(len(template), np.int64)
+    def _words(self, template: NDArray[np.int32], at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """How often each event's template has been replaced, and by which spare one (-1 none)."""
+        if not self._templates["losses"].any():
+            return np.zeros(len(template), np.int64), np.full(len(template), NO_TEMPLATE, np.int64)
         known = self._templates[np.maximum(template, 0)]
-        return np.where(template >= 0, known["version"] + (known["changes_at"] <= at), 0)
+        changed = known["changes_at"] <= at
+        version = np.where(template >= 0, known["version"] + changed, 0)
+        return version, np.where(changed, known["next_spare"], known["spare"])
 
     def _give_up(self, row: int, at: int, template: int) -> None:
-        reaction = self._reactions[int(self.truth.accounts.rows[row]["campaign"])]
+        campaign = int(self.truth.accounts.rows[row]["campaign"])
+        reaction = self._reactions[campaign]
         self.counts["accounts_given_up"] += 1
         self._pools.leave(int(self._state[row]["pool"]), row)
         if reaction.respawn_delay_ms is not None:
             self._buy(row, at + reaction.respawn_delay_ms, reaction)
         if template != NO_TEMPLATE and reaction.template_losses:
-            self._lose_template(template, at, reaction)
+            self._lose_template(template, at, self.truth.campaigns[campaign], reaction)
 
-    def _lose_template(self, template: int, at: int, reaction: Reaction) -> None:
+    def _lose_template(self, template: int, at: int, campaign: str, reaction: Reaction) -> None:
         one = self._templates[template]
         if int(one["changes_at"]) <= at:
             one["version"] += 1
-            one["changes_at"] = _NEVER_MS
+            one["changes_at"], one["spare"] = _NEVER_MS, one["next_spare"]
         one["losses"] += 1
         if one["changes_at"] == _NEVER_MS and one["losses"] % reaction.template_losses == 0:
             one["changes_at"] = at + reaction.template_delay_ms
+            used = self._spares_used[campaign]
+            left = used < len(self.attack.spares.get(campaign, []))
+            one["next_spare"] = self._first_spare[campaign] + used if left else NO_TEMPLATE
+            self._spares_used[campaign] += 1
             self.counts["templates_replaced"] += 1
 
     def _buy(self, row: int, ready: int, reaction: Reaction) -> None:

@@ -1,7 +1,8 @@
 """Events sent under another account's name, and in other words than planned.
 
-Other words are the same letters, rotated: no word of the old template is left, all accounts share the new one, layout
-and lengths stay. It stands for a template written anew; only letters of the Latin alphabet change.
+Other words are prompts of a spare template. Where there is none they are the same letters, rotated: no word of the old
+template is left, all accounts share the new one, layout and lengths stay. That stands for a template written anew; only
+letters of the Latin alphabet change.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.chunk import Spans
+from streamdetect.kernels.chunk import Spans, spans_of
 from streamdetect.kernels.spans import copy_spans
 from streamdetect.pipeline.accept.columns import RequestColumns
 
@@ -113,6 +114,15 @@ def reworded(columns: RequestColumns, version: NDArray[np.int64]) -> RequestColu
         start[changed], end[changed] = new_start, new_end
         moved.append(Spans(start, end))
     return replace(columns, texts=texts, prompt=moved[0], system_prompt=moved[1])
+
+
+def prompted(columns: RequestColumns, rows: NDArray[np.int64], prompts: list[bytes]) -> RequestColumns:
+    """Events with ``rows`` asking other ``prompts`` (one a row) instead."""
+    buffer, spans = spans_of(prompts, base=len(columns.texts))
+    start, end = columns.prompt.start.copy(), columns.prompt.end.copy()
+    start[rows], end[rows] = spans.start, spans.end
+    texts = np.concatenate([columns.texts, np.frombuffer(buffer, np.uint8)])
+    return replace(columns, texts=texts, prompt=Spans(start, end))
 
 
 @njit(cache=True, nogil=True)

@@ -1,5 +1,6 @@
 """The closed loop: what is denied leaves no trace, attackers do what their reaction says, cuts do not show."""
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -205,13 +206,14 @@ def test_attackers_do_what_their_reaction_says(seed, listed):
     cover = {(one["account_id"], one["event_id"]) for one in stream if random.random() < 0.2}
     templates = {(one["account_id"], one["event_id"]): random.randrange(3) for one in stream if random.random() < 0.9}
     every, scale = random.choice((2, 3, 5)), random.choice((1.0, 0.4, 2.0))
-    story = Story(labels, reactions, seed % 1000, scale, templates if listed else None, cover)
+    spares = {"one": [[b"a spare one", b"another"], [b"the last"]], "two": []} if random.random() < 0.5 else {}
+    story = Story(labels, reactions, seed % 1000, scale, templates if listed else None, cover, spares)
     strikes = Strikes(every)
     story.run(stream, lambda seen, at: strikes.decide([(e["occurred_at"], e["account_id"]) for e in seen], at))
 
-    loop, watched, _ = closed(
-        stream, labels, Strikes(every), attack_of(reactions, scale, templates if listed else {}), seed % 1000, cover
-    )
+    attack = replace(attack_of(reactions, scale, templates if listed else {}), spares=spares)
+
+    loop, watched, _ = closed(stream, labels, Strikes(every), attack, seed % 1000, cover)
 
     assert [entry for columns, _ in watched.rounds for entry in told(columns)] == told_of(story)
     rows = loop.truth.accounts.live
