@@ -15,7 +15,7 @@ from streamdetect.kernels.chunk import spans_of
 from streamdetect.kernels.murmur2 import key_partitions
 from streamdetect.traffic.draws import Keys, below, drawn, lognormal_table, mix, salted
 from streamdetect.traffic.language import built_in
-from streamdetect.traffic.prompts import WrittenTemplates
+from streamdetect.traffic.material.written import WrittenTasks
 
 PARTITIONS = 4
 RATE = 500  # events a second of event time
@@ -104,11 +104,11 @@ def _subnet(number: int) -> str:
 
 
 def _prompts(numbers: Keys, account: np.ndarray) -> list[bytes]:
-    texts = built_in().write("prose", salted(numbers, 1), drawn(salted(numbers, 2), _SENTENCES))
-    templates = WrittenTemplates(count=5, seed_key=99)
+    texts = built_in().write("prose", salted(numbers, 1), drawn(salted(numbers, 2), _SENTENCES)).tolist()
+    templates = WrittenTasks(count=5, seed_key=99)
     rows = np.flatnonzero((account >= _ACCOUNTS) & (account < _BURST))
     filled = templates.filled(below(salted(numbers[rows], 3), 5), salted(numbers[rows], 4))
-    for row, text in zip(rows.tolist(), filled, strict=True):
+    for row, text in zip(rows.tolist(), filled.tolist(), strict=True):
         texts[row] = text
     return texts
 

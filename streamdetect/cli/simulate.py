@@ -15,9 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from streamdetect.errors import UsageError
+from streamdetect.traffic.catalogue.background import BACKGROUND
+from streamdetect.traffic.catalogue.model import as_data
+from streamdetect.traffic.catalogue.names import CATALOGUE
 from streamdetect.traffic.output import write_folder, write_stream
-from streamdetect.traffic.scenarios import CATALOGUE
 from streamdetect.traffic.simulation import DEFAULT_START_MS, Simulation, Spec
+from streamdetect.traffic.split import Side
 
 _STREAM: Final = "-"
 
@@ -41,14 +44,24 @@ def simulate(
     start: Annotated[
         str | None, Parameter(help="RFC 3339 time or ms since 1970; 2026-01-05T00:00:00Z unless told.")
     ] = None,
-    data: Annotated[Path | None, Parameter(help="Folder with real prompt texts, used instead of made-up ones.")] = None,
-    list_: Annotated[bool, Parameter(name="--list", negative="", help="Show the scenarios and stop.")] = False,
+    data: Annotated[
+        Path | None,
+        Parameter(help="Folder with real prompt texts, traces and routing tables, used instead of made-up ones."),
+    ] = None,
+    split: Annotated[
+        Side | None, Parameter(help="Use one half of the families of --data: to fit on, or to report on.")
+    ] = None,
+    list_: Annotated[
+        bool,
+        Parameter(name="--list", negative="", help="Show the scenarios and stop; with --json all their parameters."),
+    ] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Write labelled traffic: campaigns and honest look-alikes among honest accounts.
 
-    Leaves requests.jsonl.gz, labels.jsonl, cover.jsonl.gz (which of a campaign's exchanges are cover traffic) and
-    manifest.json in the output folder.
+    Leaves requests.jsonl.gz, labels.jsonl, manifest.json (parameters, counts, how attackers react) and the attackers'
+    books in the output folder: attack.jsonl.gz (every exchange of a campaign), cover.jsonl.gz (those that are cover
+    traffic) and spares.jsonl.gz (prompts of templates that a campaign keeps back).
     """
     if list_:
         _print_catalogue(json=json)
@@ -57,9 +70,11 @@ def simulate(
         raise UsageError("simulate needs a scenario, --output and --seed; --list shows the scenarios")
     start_ms = DEFAULT_START_MS if start is None else _time_ms(start)
     began = time.perf_counter()
-    simulation = Simulation(
-        Spec(scenarios=scenario, seed=seed, scale=scale, days=days, background=background, start_ms=start_ms, data=data)
-    )
+    spec = Spec(
+        scenarios=scenario, seed=seed, scale=scale, days=days, background=background, start_ms=start_ms, data=data,
+        split=split,
+    )  # fmt: skip
+    simulation = Simulation(spec)
     with _progress(start_ms, days) as on_batch:
         if output == _STREAM:
             _to_standard_output(simulation, on_batch)
@@ -99,8 +114,7 @@ def _progress(start_ms: int, days: float) -> Iterator[Callable[[int, int], None]
 
 def _print_catalogue(*, json: bool) -> None:
     if json:
-        keys = ("name", "campaign", "accounts", "summary")
-        rows = [{key: getattr(scenario, key) for key in keys} for scenario in CATALOGUE]
+        rows = [as_data(scenario) | {"campaign": scenario.campaign} for scenario in (*CATALOGUE, BACKGROUND)]
         print(orjson.dumps(rows).decode())
         return
     for scenario in CATALOGUE:

@@ -1,11 +1,11 @@
-"""A run: cohorts planned day by day, merged by time, and put into words as request events.
+"""A run: cohorts planned hour by hour, merged by time, and put into words as request events.
 
-Texts are made batch by batch, so memory follows the accounts and one day's plan, not the run. Equal specifications give
-equal bytes; a longer run begins with the events of a shorter one. Labels and cohort names never enter an event.
+Texts are made batch by batch, so memory follows the accounts and one hour's plan, not the run. Equal specifications
+give equal bytes; a longer run begins with the events of a shorter one. Labels and cohort names never enter an event.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,19 +13,28 @@ import numpy as np
 import orjson
 
 from streamdetect.errors import UsageError
-from streamdetect.traffic import material
-from streamdetect.traffic.cadence import Plan, plan_day
-from streamdetect.traffic.draws import Keys, drawn, generator, lognormal_table, mix, salted
-from streamdetect.traffic.population import DAY_MS, Accounts, populate
-from streamdetect.traffic.prompts import Turns, Voice
-from streamdetect.traffic.scenarios import BACKGROUND, Scenario, named
+from streamdetect.traffic import addresses, recorded
+from streamdetect.traffic.cadence import Plan, plan_hour
+from streamdetect.traffic.catalogue.background import BACKGROUND
+from streamdetect.traffic.catalogue.model import Scenario, as_data
+from streamdetect.traffic.catalogue.names import named
+from streamdetect.traffic.draws import Keys, generator, mix, salted
+from streamdetect.traffic.events import lines_of
+from streamdetect.traffic.material.pack import Pack
+from streamdetect.traffic.material.written import Written
+from streamdetect.traffic.population import DAY_MS, HOUR_MS, arrivals
+from streamdetect.traffic.speech.campaign import TemplatesVoice
+from streamdetect.traffic.split import Side
+from streamdetect.traffic.strands import Cohort, Strand, World, cohort_of, strands_of
+from streamdetect.traffic.texts import Texts, decimals, hexadecimals, joined, scattered
 
 DEFAULT_START_MS: Final = 1_767_571_200_000  # 2026-01-05T00:00:00Z, a Monday
 DEFAULT_BACKGROUND: Final = 2.0
 _LOOK_ALIKE_BACKGROUND: Final = 1.0  # per account of the look-alikes, when nothing is attacked
 _ACCOUNTS_MAX: Final = 20_000_000
-_BATCH: Final = 4096
-_OUTPUT_TOKENS: Final = lognormal_table(median=260.0, sigma=1.1, limit=8000)
+_BATCH: Final = 16_384
+_SPARE_PROMPTS: Final = 40  # of each spare template
+_SPARE_TEMPLATES_MIN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +48,7 @@ class Spec:
     background: float | None = None
     start_ms: int = DEFAULT_START_MS
     data: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cohort:
-    """One scenario's accounts and voice."""
-
-    scenario: Scenario
-    accounts: Accounts
-    voice: Voice
+    split: Side | None = None
 
 
 @dataclass(slots=True)
@@ -56,15 +57,28 @@ class Tally:
 
     events: int = 0
     cover: int = 0
-    first_turns: int = 0
+    conversations: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
-    """Request lines in order of time, and lines naming those among them that are a campaign's cover traffic."""
+    """Request lines in order of time, and what the attackers know of them: cover traffic, and every exchange."""
 
-    lines: list[bytes]
-    cover: list[bytes] = field(default_factory=list)
+    requests: bytes
+    covers: bytes
+    attack: bytes
+    events: int
+    last_ms: int
+
+    @property
+    def lines(self) -> list[bytes]:
+        """Return the requests one by one."""
+        return self.requests.splitlines(keepends=True)
+
+    @property
+    def cover(self) -> list[bytes]:
+        """Return the lines that name cover traffic one by one."""
+        return self.covers.splitlines(keepends=True)
 
 
 class Simulation:
@@ -77,159 +91,157 @@ class Simulation:
         _check(spec)
         self.spec = spec
         random = generator(spec.seed)
-        self._account_key, self._event_key, text_key = (int(key) for key in random.integers(1 << 62, size=3))
-        scenarios = _sized(spec)
-        source = material.opened(spec.data)
-        self.cohorts = {
-            scenario.number: self._cohort(scenario, count, source, text_key) for scenario, count in scenarios
-        }
-        self.tallies = {number: Tally() for number in self.cohorts}
+        account_key, self._event_key, text_key = (int(key) for key in random.integers(1 << 62, size=3))
+        sized = _sized(spec)
+        self._world = _world(spec, account_key, text_key)
+        self.scenarios = [scenario for scenario, _ in sized]
+        self.cohorts: list[Cohort] = []
+        self._strands: dict[int, Strand] = {}
+        for scenario, count in sized:
+            first = 0
+            for index, base in enumerate(_shares(scenario, count)):
+                if base:
+                    cohort = cohort_of(scenario, index, base, self._world)
+                    self.cohorts.append(cohort)
+                    self._strands |= {strand.number: strand for strand in strands_of(cohort, first, self._world)}
+                first += len(scenario.groups[index].streams)
+        self.tallies = {name: Tally() for name in self._names()}
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the run's events, at most 4096 at a time."""
-        end_ms = self.spec.start_ms + round(self.spec.days * DAY_MS)
-        pending: Plan | None = None
-        for day, day_ms in enumerate(range(self.spec.start_ms, end_ms, DAY_MS)):
-            plans = [self._planned(number, day, day_ms) for number in self.cohorts]
-            due = Plan.merged([*plans, pending] if pending else plans)
-            cut = int(np.searchsorted(due.times_ms, min(day_ms + DAY_MS, end_ms)))
-            pending = due.take(slice(cut, None))
+        """Yield the run's events, at most 16,384 at a time."""
+        end_ms = round(self.spec.days * DAY_MS)
+        pending: list[Plan] = []
+        for hour in range(-(-end_ms // HOUR_MS)):
+            due = Plan.merged([*pending, *(plan_hour(strand.stream, hour) for strand in self._strands.values())])
+            cut = int(np.searchsorted(due.times_ms, min((hour + 1) * HOUR_MS, end_ms)))
+            pending = [due.take(slice(cut, None))]
             for first in range(0, cut, _BATCH):
-                yield self._worded(due.take(slice(first, min(first + _BATCH, cut))), day, day_ms)
+                yield self._worded(due.take(slice(first, min(first + _BATCH, cut))))
 
     def labels(self) -> Iterator[bytes]:
         """Yield one label line per account, whether or not it was heard of."""
-        for cohort in self.cohorts.values():
-            scenario = cohort.scenario
-            label = {"label": "campaign", "campaign_id": scenario.name} if scenario.campaign else {"label": "legit"}
-            tail = orjson.dumps({**label, "cohort": scenario.name})[1:]
-            for name in cohort.accounts.ids:
-                yield b'{"account_id":"%s",%s\n' % (name, tail)
+        for cohort in self.cohorts:
+            label = cohort.group.label
+            named_campaign = {"campaign_id": cohort.scenario.name} if label == "campaign" else {}
+            tail = orjson.dumps({"label": label, **named_campaign, "cohort": cohort.name})[1:]
+            lines = joined(b'{"account_id":"', cohort.account_ids(), b'",', tail, b"\n").packed()
+            yield from lines.splitlines(keepends=True)
+
+    def spares(self) -> Iterator[bytes]:
+        """Yield prompts of templates that a campaign keeps back until others are lost, for those that do so."""
+        for strand in self._strands.values():
+            reaction = strand.cohort.scenario.reaction
+            if reaction is None or not reaction.template_losses or not isinstance(strand.voice, TemplatesVoice):
+                continue
+            first, count = strand.voice.count, max(_SPARE_TEMPLATES_MIN, strand.voice.count)
+            numbers = np.repeat(first + np.arange(count), _SPARE_PROMPTS)
+            keys = mix(np.arange(len(numbers), dtype=np.uint64) + np.full(len(numbers), self._event_key, np.uint64))
+            prompts = strand.voice.worded(numbers % strand.voice.templates, salted(keys, 795))
+            name = strand.cohort.scenario.name.encode()
+            yield joined(
+                b'{"campaign_id":"', name, b'","template":', decimals(numbers), b',"prompt":"', prompts, b'"}\n'
+            ).packed()
 
     def manifest(self) -> dict[str, object]:
         """Return parameters and counts so far; planned exchanges are a campaign's without its cover traffic."""
         spec = self.spec
         return {
-            "scenarios": [
-                cohort.scenario.name for cohort in self.cohorts.values() if cohort.scenario is not BACKGROUND
-            ],
+            "scenarios": [scenario.name for scenario in self.scenarios if scenario is not BACKGROUND],
             "seed": spec.seed,
             "scale": spec.scale,
             "days": spec.days,
             "start_ms": spec.start_ms,
-            "material": "built-in" if spec.data is None else "pack",
-            "accounts": sum(len(cohort.accounts) for cohort in self.cohorts.values()),
+            "material": self._world.material.name,
+            "split": spec.split,
+            "accounts": sum(len(cohort.accounts) for cohort in self.cohorts),
             "events": sum(tally.events for tally in self.tallies.values()),
-            "cohorts": {cohort.scenario.name: self._counts(number, cohort) for number, cohort in self.cohorts.items()},
+            "cohorts": {name: self._counts(name) for name in self.tallies},
+            "reactions": {
+                scenario.name: as_data(scenario.reaction) for scenario in self.scenarios if scenario.reaction
+            },
+            "parameters": [as_data(scenario) for scenario in self.scenarios],
         }
 
-    def _counts(self, number: int, cohort: Cohort) -> dict[str, object]:
-        tally = self.tallies[number]
+    def _names(self) -> list[str]:
+        return list(dict.fromkeys(cohort.name for cohort in self.cohorts))
+
+    def _counts(self, name: str) -> dict[str, object]:
+        tally = self.tallies[name]
+        cohorts = [cohort for cohort in self.cohorts if cohort.name == name]
+        label = cohorts[0].group.label
         counts: dict[str, object] = {
-            "label": "campaign" if cohort.scenario.campaign else "legit",
-            "accounts": len(cohort.accounts),
+            "label": label,
+            "accounts": sum(len(cohort.accounts) for cohort in cohorts),
             "events": tally.events,
-            "conversations": tally.first_turns,
+            "conversations": tally.conversations,
         }
-        if cohort.scenario.campaign:
+        if label == "campaign":
             counts |= {"planned_exchanges": tally.events - tally.cover, "cover_exchanges": tally.cover}
         return counts
 
-    def _cohort(self, scenario: Scenario, count: int, source: material.Material, text_key: int) -> Cohort:
-        accounts = populate(
-            scenario.profile,
-            count=count,
-            cohort=scenario.number,
-            seed_key=self._account_key,
-            start_ms=self.spec.start_ms,
-        )
-        voice = material.voice_of(
-            scenario.speech, accounts, material=source, scale=self.spec.scale, key=text_key + scenario.number
-        )
-        return Cohort(scenario, accounts, voice)
-
-    def _planned(self, number: int, day: int, day_ms: int) -> Plan:
-        cohort = self.cohorts[number]
-        return plan_day(
-            cohort.accounts, cohort.scenario.cadence, cohort=number, seed=self.spec.seed, day_ms=day_ms, day=day
-        )
-
-    def _worded(self, plan: Plan, day: int, day_ms: int) -> Batch:
+    def _worded(self, plan: Plan) -> Batch:
         keys = mix(plan.numbers.astype(np.uint64) + np.full(len(plan), self._event_key, np.uint64))
-        lines = [b""] * len(plan)
-        cover: list[tuple[int, bytes]] = []
-        for number, cohort in self.cohorts.items():
-            rows = np.flatnonzero(plan.cohorts == number)
-            if len(rows):
-                mine, my_keys = plan.take(rows), keys[rows]
-                hidden = cohort.voice.cover(my_keys)
-                written = _events(cohort, mine, my_keys, day, day_ms)
-                for row, line in zip(rows.tolist(), written, strict=True):
-                    lines[row] = line
-                cover += _cover_lines(cohort, rows[hidden].tolist(), mine.accounts[hidden].tolist(), my_keys[hidden])
-                self._count(number, mine, int(np.count_nonzero(hidden)))
-        return Batch(lines, [line for _, line in sorted(cover)])
+        requests: list[tuple[np.ndarray, Texts]] = []
+        attack: list[tuple[np.ndarray, Texts]] = []
+        hidden = np.zeros(len(plan), np.bool_)
+        for number in np.unique(plan.streams).tolist():
+            strand, rows = self._strands[number], np.flatnonzero(plan.streams == number)
+            mine = plan.take(rows)
+            lines = lines_of(strand, mine, keys[rows], self.spec.start_ms, self._world.space)
+            requests.append((rows, lines.requests))
+            attack.append((rows, lines.attack))
+            covers = strand.exchanges.cover
+            hidden[rows] = covers
+            tally = self.tallies[strand.cohort.name]
+            tally.events += len(mine)
+            tally.cover += len(mine) if covers else 0
+            tally.conversations += int(np.count_nonzero(mine.turns == 0))
+        return Batch(
+            requests=scattered(len(plan), requests).packed(),
+            covers=self._cover_lines(plan, keys, hidden).packed(),
+            attack=scattered(len(plan), attack).packed(),
+            events=len(plan),
+            last_ms=self.spec.start_ms + int(plan.times_ms[-1]),
+        )
 
-    def _count(self, number: int, plan: Plan, cover: int) -> None:
-        tally = self.tallies[number]
-        tally.events += len(plan)
-        tally.cover += cover
-        tally.first_turns += int(np.count_nonzero(plan.turns == 0))
+    def _cover_lines(self, plan: Plan, keys: Keys, hidden: np.ndarray) -> Texts:
+        rows = np.flatnonzero(hidden)
+        accounts = np.zeros(len(rows), np.uint64)
+        for number in np.unique(plan.streams[rows]).tolist():
+            mine = plan.streams[rows] == number
+            accounts[mine] = self._strands[number].cohort.accounts.keys[plan.accounts[rows[mine]]]
+        return joined(
+            b'{"event_id":"', hexadecimals(keys[rows]), b'","account_id":"acct_', hexadecimals(accounts), b'"}\n'
+        )
 
 
 def generate(spec: Spec) -> Iterator[list[bytes]]:
-    """Yield a run's request events as JSON lines in order of time, at most 4096 at a time."""
+    """Yield a run's request events as JSON lines in order of time, at most 16,384 at a time."""
     for batch in Simulation(spec).batches():
         yield batch.lines
 
 
-def _events(cohort: Cohort, plan: Plan, keys: Keys, day: int, day_ms: int) -> list[bytes]:
-    """Put one cohort's exchanges into request lines."""
-    week = (day_ms // DAY_MS + 3) // 7
-    batch = Turns(keys, plan.accounts, plan.turns, week)
-    prompts, systems = cohort.voice.prompts(batch), cohort.voice.systems(batch)
-    output = drawn(salted(keys, 700), _OUTPUT_TOKENS)
-    duration = 250 + output * (6 + (keys & np.uint64(15)).astype(np.int64))
-    history = (plan.turns * 320).tolist()
-    rows = zip(
-        keys.tolist(), plan.times_ms.tolist(), plan.accounts.tolist(), _addresses(cohort.accounts, plan, day),
-        plan.conversations.tolist(), plan.turns.tolist(), systems, prompts, history, output.tolist(), duration.tolist(),
-        strict=True,
-    )  # fmt: skip
-    members = cohort.accounts.members
-    return [
-        b'{"event_id":"%016x","occurred_at":%d,%s,%s,"conversation_id":"%016x","turn":%d,%s"prompt":"%s",'
-        b'"input_tokens":%d,"output_tokens":%d,"duration_ms":%d,"http_status":200,"finish_reason":"stop"}\n'
-        % (
-            key, time_ms, members[account], address, conversation, turn, system, prompt,
-            (len(prompt) + len(system)) // 4 + past + 3, tokens, took_ms,
-        )
-        for key, time_ms, account, address, conversation, turn, system, prompt, past, tokens, took_ms in rows
-    ]  # fmt: skip
-
-
-def _addresses(accounts: Accounts, plan: Plan, day: int) -> list[bytes]:
-    """Return each exchange's place: a conversation stays in one of the account's two."""
-    second = drawn(salted(plan.conversations, 701), np.arange(100)) < accounts.second_percent[plan.accounts]
-    chosen = [b""] * len(plan)
-    for place, rows in zip(accounts.places, (np.flatnonzero(~second), np.flatnonzero(second)), strict=True):
-        who, back = np.unique(plan.accounts[rows], return_inverse=True)
-        texts = place.fragments(who, day)
-        for row, index in zip(rows.tolist(), back.tolist(), strict=True):
-            chosen[row] = texts[index]
-    return chosen
-
-
-def _cover_lines(cohort: Cohort, rows: list[int], accounts: list[int], keys: Keys) -> list[tuple[int, bytes]]:
-    ids = cohort.accounts.ids
-    return [
-        (row, b'{"event_id":"%016x","account_id":"%s"}\n' % (key, ids[account]))
-        for row, account, key in zip(rows, accounts, keys.tolist(), strict=True)
-    ]
+def _world(spec: Spec, account_key: int, text_key: int) -> World:
+    space, laws = addresses.made_up(), recorded.Recorded()
+    if spec.data is not None:
+        if addresses.has_tables(spec.data / "ip"):
+            space = addresses.read_tables(spec.data / "ip")
+        laws = recorded.read_traces(spec.data / "traces")
+    return World(
+        seed=spec.seed,
+        start_ms=spec.start_ms,
+        scale=spec.scale,
+        days=spec.days,
+        account_key=account_key,
+        text_key=text_key,
+        material=Written() if spec.data is None else Pack(spec.data, spec.split),
+        space=space,
+        recorded=laws,
+    )
 
 
 def _sized(spec: Spec) -> list[tuple[Scenario, int]]:
-    """Return the cohorts with their number of accounts, the background last."""
+    """Return the scenarios with their number of accounts at the beginning, the background last."""
     scenarios = named(spec.scenarios)
     sized = [(scenario, max(1, round(scenario.accounts * spec.scale))) for scenario in scenarios]
     attackers = sum(count for scenario, count in sized if scenario.campaign)
@@ -239,10 +251,29 @@ def _sized(spec: Spec) -> list[tuple[Scenario, int]]:
     honest = round((attackers or sum(count for _, count in sized)) * share)
     if honest:
         sized.append((BACKGROUND, honest))
-    total = sum(count for _, count in sized)
-    if total > _ACCOUNTS_MAX:
-        raise UsageError(f"{total} accounts are more than {_ACCOUNTS_MAX}; lower --scale or --background")
+    accounts = sum(_accounts(scenario, count, spec) for scenario, count in sized)
+    if accounts > _ACCOUNTS_MAX:
+        raise UsageError(f"{accounts} accounts are more than {_ACCOUNTS_MAX}; lower --scale, --days or --background")
     return sized
+
+
+def _accounts(scenario: Scenario, count: int, spec: Spec) -> int:
+    """Return how many accounts a scenario has in a run, those that come later too."""
+    shares = zip(scenario.groups, _shares(scenario, count), strict=True)
+    return sum(base + arrivals(group.life, base, spec.scale, spec.days) for group, base in shares)
+
+
+def _shares(scenario: Scenario, count: int) -> list[int]:
+    """Divide accounts among the groups of a scenario; other abuse comes on top."""
+    shares, percent, given = [], 0, 0
+    for group in scenario.groups:
+        if group.label == "other_abuse":
+            shares.append(round(count * group.percent / 100))
+            continue
+        percent += group.percent
+        shares.append(round(count * percent / 100) - given)
+        given += shares[-1]
+    return shares
 
 
 def _check(spec: Spec) -> None:
@@ -256,3 +287,5 @@ def _check(spec: Spec) -> None:
         raise UsageError("--background must be from 0 to 1000")
     if not 0 <= spec.start_ms < 1 << 45:
         raise UsageError("--start must be a time since 1970")
+    if spec.split is not None and spec.data is None:
+        raise UsageError("--split needs --data: made-up texts have no families")

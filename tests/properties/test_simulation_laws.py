@@ -2,7 +2,7 @@
 
 import hashlib
 import ipaddress
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 
 import numpy as np
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from streamdetect.messages.label import Label
 from streamdetect.messages.request import RequestEvent
+from streamdetect.traffic.catalogue.names import CATALOGUE
+from streamdetect.traffic.material.written import Written, WrittenTasks
 from streamdetect.traffic.population import DAY_MS
-from streamdetect.traffic.prompts import WrittenHonest, WrittenTemplates
-from streamdetect.traffic.scenarios import CATALOGUE
 from streamdetect.traffic.simulation import DEFAULT_START_MS, Simulation, Spec, generate
 
 
@@ -79,11 +79,11 @@ def test_events_are_in_order_of_time_and_have_ids_of_their_own(spec):
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20))
 def test_a_text_does_not_depend_on_its_batch(values):
-    keys, honest, tasks = np.array(values, np.uint64), WrittenHonest(), WrittenTemplates(count=3, seed_key=9)
+    keys, honest, tasks = np.array(values, np.uint64), Written(), WrittenTasks(count=3, seed_key=9)
     turns = np.arange(len(keys)) % 3
-    alone = [honest.prompts(keys[i : i + 1], turns[i : i + 1])[0] for i in range(len(keys))]
-    assert alone == honest.prompts(keys, turns)
-    assert [tasks.filled(turns[i : i + 1], keys[i : i + 1])[0] for i in range(len(keys))] == tasks.filled(turns, keys)
+    for said in (honest.people, lambda words, which: tasks.filled(which, words)):
+        alone = [said(keys[i : i + 1], turns[i : i + 1]).tolist()[0] for i in range(len(keys))]
+        assert alone == said(keys, turns).tolist()
 
 
 def test_another_seed_gives_other_accounts_events_and_words():
@@ -105,7 +105,7 @@ def test_bytes_of_a_known_seed_stay_what_they_are():
     digest = hashlib.sha256()
     for lines in generate(Spec(scenarios="C2+L5", seed=1, scale=0.0004, days=0.5)):
         digest.update(b"".join(lines))
-    assert digest.hexdigest() == "93d1e60692863027bbdfe2b58b904bb12a92cb884781a494bb4845757ae979e7"
+    assert digest.hexdigest() == "93c8a2eb671ea8a88f4229660dc774f7e55d9b3f7f5e3d707b7476de2cda60e3"
 
 
 def test_every_event_is_a_valid_request():
@@ -113,20 +113,22 @@ def test_every_event_is_a_valid_request():
         read = RequestEvent.model_validate(event)
         for field, value in event.items():
             assert getattr(read, field) == value, field
-        assert ipaddress.ip_address(event["client_ip"]).is_global
+        assert "client_ip" not in event or ipaddress.ip_address(event["client_ip"]).is_global
 
 
 def test_every_account_has_one_label_and_every_event_a_labelled_account():
     events, cohorts, simulation = mixed()
     labels = [Label.model_validate(orjson.loads(line)) for line in simulation.labels()]
-    assert len({label.account_id for label in labels}) == len(labels) == 400
+    assert len({label.account_id for label in labels}) == len(labels)
+    assert Counter(label.cohort for label in labels) == {"C2": 100, "L5": 100, "background": 200, "other_abuse": 4}
     assert {event["account_id"] for event in events} <= set(cohorts)
+    kinds = {"C2": ("campaign", "C2"), "other_abuse": ("other_abuse", None)}
     for label in labels:
-        assert (label.label, label.campaign_id) == (("campaign", "C2") if label.cohort == "C2" else ("legit", None))
+        assert (label.label, label.campaign_id) == kinds.get(label.cohort, ("legit", None))
 
 
 def test_requests_do_not_say_who_made_them():
-    names = {scenario.name for scenario in CATALOGUE} | {"background", "campaign", "legit", "cohort"}
+    names = {scenario.name for scenario in CATALOGUE} | {"background", "campaign", "legit", "abuse", "cohort"}
     raw = b"".join(line for lines in generate(Spec(scenarios="C2+L5", seed=11, scale=0.004, days=1)) for line in lines)
     assert [name for name in sorted(names) if name.encode() in raw] == []
 
@@ -158,10 +160,10 @@ def test_rates_and_tiers_are_those_of_the_scenario():
         per_account[event["account_id"]] += 1
     attackers = [per_account[a] for a, c in cohorts.items() if c == "C2"]
     honest = [per_account[a] for a, c in cohorts.items() if c == "background"]
-    assert 24 <= np.mean(attackers) <= 28
-    assert max(attackers) <= 60
+    assert 26 <= np.mean(attackers) <= 31
+    assert max(attackers) <= 75
     assert 9 <= np.mean(honest) <= 24
-    assert max(honest) <= 450
+    assert max(honest) <= 1500
     first = {event["account_id"]: event for event in events}
     for cohort in ("L5", "background"):
         members = [first[a] for a, c in cohorts.items() if c == cohort and a in first]
@@ -178,7 +180,7 @@ def test_conversations_belong_to_one_account_and_count_their_turns():
     assert len({conversation for _, conversation in turns}) == len(turns)
     assert all(counted == list(range(len(counted))) for counted in turns.values())
     lengths = [len(counted) for (account, _), counted in turns.items() if cohorts[account] != "C2"]
-    assert np.mean(lengths) > 2
+    assert np.mean(lengths) > 1.8
 
 
 def test_the_manifest_counts_planned_and_cover_exchanges_apart():
@@ -191,17 +193,22 @@ def test_the_manifest_counts_planned_and_cover_exchanges_apart():
     assert counts["planned_exchanges"] + counts["cover_exchanges"] == counts["events"]
     assert len(cover) == counts["cover_exchanges"]
     assert 0.06 <= counts["cover_exchanges"] / counts["events"] <= 0.14
-    prompts = {event["event_id"]: event["prompt"] for event in map(orjson.loads, lines)}
-    assert not any("\nDomain: " in prompts[event_id] for event_id in cover)
+    assert set(cover) < {orjson.loads(line)["event_id"] for line in lines}
 
 
 def test_a_campaigns_prompts_share_a_template_and_differ_in_the_slots():
-    events, cohorts, _ = mixed()
-    tasks = [e["prompt"] for e in events if cohorts[e["account_id"]] == "C2" and "\nDomain: " in e["prompt"]]
-    heads = {prompt.split("\nDomain: ")[0] for prompt in tasks}
-    assert len(heads) == 1  # 200 templates at scale 0.004
-    assert len(set(tasks)) > 0.99 * len(tasks)
-    assert 30 <= len(heads.pop().split()) <= 140
+    simulation = Simulation(Spec(scenarios="C2", seed=2, scale=0.01, days=0.5, background=0))
+    prompts, templates = {}, defaultdict(list)
+    for batch in simulation.batches():
+        prompts |= {event["event_id"]: event["prompt"] for event in map(orjson.loads, batch.lines)}
+        for row in map(orjson.loads, batch.attack.splitlines()):
+            if not row["cover"]:
+                templates[row["template"]].append(prompts[row["event_id"]])
+    assert len(templates) == 2  # 200 at scale 0.01
+    for tasks in templates.values():
+        assert len(set(tasks)) > 0.99 * len(tasks)
+        shared = set.intersection(*(shingles(task, 5) for task in tasks))
+        assert 20 <= len(shared) <= 140
 
 
 def test_an_agents_users_send_one_of_a_few_releases_in_every_tier():

@@ -11,8 +11,9 @@ from typing import Any, Final
 import orjson
 
 from streamdetect.enforcer.client import GatewayRequest
-from streamdetect.traffic.scenarios import Templates, named
+from streamdetect.traffic.catalogue.names import named
 from streamdetect.traffic.simulation import Simulation, Spec
+from streamdetect.traffic.speech.campaign import Templates
 
 CAMPAIGN: Final = "C2"
 LOOK_ALIKE: Final = "L5"
@@ -51,9 +52,10 @@ class Scene:
 
     def __init__(self, seed: int) -> None:
         (campaign,) = named(CAMPAIGN)
-        assert isinstance(campaign.speech, Templates)
-        self.templates = round(campaign.speech.count * SCALE)
-        self.requests_a_day = round(campaign.profile.rate_median)
+        stream = campaign.first
+        assert isinstance(stream.speech, Templates)
+        self.templates = round(stream.speech.count * SCALE)
+        self.requests_a_day = round(stream.cadence.rate_median)
         spec = Spec(scenarios=f"{CAMPAIGN}+{LOOK_ALIKE}", seed=seed, scale=SCALE, background=BACKGROUND, days=DAYS_MAX)
         simulation = Simulation(spec)
         self.start_ms = spec.start_ms

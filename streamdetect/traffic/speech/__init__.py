@@ -1,0 +1,1 @@
+"""What is said: by honest people and programs, and by campaigns."""
