@@ -240,12 +240,12 @@ def _laid_out(
     again = (turn > 0) & (below(salted(gap_keys, 91), 100) < _AGAIN_PERCENT)
     said = mix(words[conversation] + turn.astype(np.uint64) - again.astype(np.uint64))
     accounts, ids = owners[conversation], keys[conversation]
+    users = _users(stream.cadence, ids, stream.accounts.keys[accounts])
     if stream.cadence.relay is not None:
         moves = _moves(stream.cadence.relay, gaps, gap_keys, turn)
         moves = (moves - moves[first[conversation]]).astype(np.uint64)
         elsewhere = below(mix(salted(ids, 93) + moves), len(stream.accounts))
         accounts, ids = np.where(moves == 0, accounts, elsewhere), mix(ids + salted(moves, 94))
-    users = _users(stream.cadence, keys[conversation], stream.accounts.keys[accounts])
     numbers = np.arange(len(conversation)) + ((stream.number << 53) | (hour << 36))
     plan = Plan(
         times,

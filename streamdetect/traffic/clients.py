@@ -28,7 +28,7 @@ RUNNER: Final[Clients] = (("pipeline-runner/3.2.0", 80), ("pipeline-runner/3.1.4
 BROWSERS: Final[Clients] = (
     ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) Chrome/131.0", 45),
     ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Safari/605.1", 25),
-    ("Mozilla/5.0 (X11; Linux x86_64) Firefox/133.0", 10), ("Mozilla/5.0 (Linux; Android 14) Chrome/131.0", 20),
+    ("Mozilla/5.0 (Linux x86_64) Firefox/133.0", 10), ("Mozilla/5.0 (Linux; Android 14) Chrome/131.0", 20),
 )  # fmt: skip
 
 MODELS: Final = ("large-2", "medium-2", "small-2", "large-3")

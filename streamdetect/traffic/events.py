@@ -97,8 +97,8 @@ def _models(strand: Strand, plan: Plan, keys: Keys) -> Integers:
         share = np.minimum(out_ms, DAY_MS) * pivot // (DAY_MS // 10_000)
         moved = below(salted(keys, 702), 1_000_000) < share
     else:
-        # One account in a hundred a day, at most four in ten.
-        share = np.minimum(out_ms // (DAY_MS // 10_000), 400_000)
+        # Three accounts in a hundred a day, at most four in ten.
+        share = np.minimum(out_ms * 3 // (DAY_MS // 10_000), 400_000)
         moved = below(salted(accounts, 703), 1_000_000) < share
     return np.where(moved, clients.NEWEST, usual)
 

@@ -12,35 +12,30 @@ from typing import Final, Literal, get_args
 Side = Literal["fit", "report"]
 SIDES: Final = get_args(Side)
 
-# Sources that hold the same text under several names.
-_SAME: Final = {
-    "curator-stratos": "skythought",  # one system prompt
-    "stanford_alpaca": "self-instruct",
-    "instructlab-sdg": "self-instruct",
-    "camel": "self-instruct",
-    "aider-history": "aider",
-    "openai_humaneval": "humaneval",
-    "nq-open": "nq_open",
-    "webquestions": "web_questions",
-    "paws-x": "paws",
-    "quora": "paws",
-    "tmu_gfm_dataset": "asset",
-    "turk": "asset",
-    "xquad_r": "xquad",
-    "quac_expanded": "quac",
-    "coqa_expanded": "coqa",
-    "snli": "nli",
-    "anli": "nli",
-    "esnli": "nli",
-    "xnli": "nli",
-    "hans": "nli",
-    "scitail": "nli",
-    "yelp_polarity": "yelp_review_full",
-    "amazon_us_reviews": "amazon_reviews_multi",
-    "conv_ai_2": "conv_ai",
-    "conv_ai_3": "conv_ai",
-}
-_SALT: Final = b"streamdetect split 1"
+# Sources that hold the same text under several names, or tasks that are worded alike, by the name of their family.
+_MEMBERS: Final = {
+    "skythought": ("curator-stratos",),  # one system prompt
+    "self-instruct": ("stanford_alpaca", "instructlab-sdg", "camel"),
+    "aider": ("aider-history",),
+    "humaneval": ("openai_humaneval",),
+    "open-questions": ("nq-open", "nq_open", "webquestions", "web_questions", "trivia_qa", "freebase_qa"),
+    "paws": ("paws-x", "quora"),
+    "reviews": (
+        "imdb", "rotten_tomatoes", "yelp_polarity", "yelp_review_full", "amazon_polarity", "amazon_reviews_multi",
+        "amazon_us_reviews", "app_reviews", "poem_sentiment",
+    ),
+    "simplification": ("asset", "turk", "tmu_gfm_dataset"),
+    "reading": ("xquad", "xquad_r", "quac", "quac_expanded", "coqa", "coqa_expanded"),
+    "inference": ("snli", "anli", "esnli", "xnli", "hans", "scitail"),
+    "cosmos_qa": ("quail",),
+    "winograd": ("wino_bias", "winograd_wsc"),
+    "lambada": ("craffel",),
+    "similarity": ("biosses", "stsb_multi_mt"),
+    "yahoo_answers": ("mdd", "yahoo_answers_qa", "yahoo_answers_topics"),
+    "conversation": ("conv_ai", "conv_ai_2", "conv_ai_3"),
+}  # fmt: skip
+_SAME: Final = {source: family for family, sources in _MEMBERS.items() for source in sources}
+_SALT: Final = b"streamdetect split 100"
 
 
 def family_of(source: str) -> str:
