@@ -2,7 +2,7 @@
 
 Each seed is one history of crashes, stops, rebalances, slow and failing sends, repeated deliveries and holes; the
 oracle is the same input without any of it. A failing seed is in the test's name and runs alone:
-``pytest "tests/faults/test_simulated_faults.py::test_a_history_of_faults[17]"``. ``STREAMDETECT_FAULT_SEEDS`` sets how
+``pytest "tests/faults/test_simulated_faults.py::test_a_history_of_faults[17]"``. ``FAULT_SEEDS`` sets how
 many; the default run has a few hundred.
 """
 
@@ -21,7 +21,7 @@ from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.enforcement.standing import RELEASED
 from streamdetect.worker.publisher import is_enforced
 
-SEEDS = int(os.environ.get("STREAMDETECT_FAULT_SEEDS", "200"))
+SEEDS = int(os.environ.get("FAULT_SEEDS", "200"))
 DAY_MS = 86_400_000
 FAULTS_MAX = 12
 LEVELS = {"observe": 1, "rate_limit": 2, "verify": 3, "suspend": 4}
