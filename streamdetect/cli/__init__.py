@@ -19,8 +19,9 @@ app.command(
     name="simulate",
     help="""Write labelled traffic: campaigns and honest look-alikes among honest accounts.
 
-    Leaves requests.jsonl.gz, labels.jsonl, cover.jsonl.gz (which of a campaign's exchanges are cover traffic) and
-    manifest.json in the output folder.
+    Leaves requests.jsonl.gz, labels.jsonl, manifest.json (parameters, counts, how attackers react) and the attackers'
+    books in the output folder: attack.jsonl.gz (every exchange of a campaign), cover.jsonl.gz (those that are cover
+    traffic) and spares.jsonl.gz (prompts of templates that a campaign keeps back).
     """,
 )
 app.command("streamdetect.cli.policy:app", name="policy", help="Check policies, and list what their rules can read.")
