@@ -37,6 +37,9 @@ test: setup-dev check  ## the whole default suite; says which broker it had
 kafka: setup-dev  ## a local Kafka in the foreground, the strongest this machine can run (ARGS="--nodes 3 --port 9092")
 	@$(BIN)/python -m streamdetect.sandbox $(ARGS)
 
+bench: setup-dev  ## every benchmark, about twenty minutes on a quiet machine; tables in benchmarks/results (ARGS=--smoke: small)
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
 fmt: setup-dev  ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .

@@ -1,22 +1,23 @@
 """What sketching one prompt costs: the kernel against datasketch on the same prompts, in one run.
 
-Run as ``python benchmarks/bench_sketch.py [--prompts N]``. Prompts are made of a fixed seed, 590 bytes and about 90
+Prompts are made of a fixed seed, 590 bytes and about 90
 words on average; figures are the best of several passes, in process CPU microseconds per prompt. datasketch is measured
 twice: as it is usually fed (joined word 3-grams, its default SHA-1), and with ready 32-bit hashes, which leaves only
 MinHash itself. The ratio counts; the microseconds belong to the machine.
 """
 
-import argparse
 import random
 import time
 from collections.abc import Callable
 
 import numpy as np
 from datasketch import MinHash
+from measure import Table, arguments, machine, report
 
 from streamdetect.kernels.chunk import spans_of
 from streamdetect.kernels.minhash import band_keys, permutations
 from streamdetect.kernels.text import SD_MH1, shingles_of, sketch
+from streamdetect.pipeline.accept.sketch import BANDS, ROWS_PER_BAND
 
 PASSES = 5
 
@@ -64,9 +65,10 @@ def update_batches(inputs: list[list], **options) -> list[MinHash]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--prompts", type=int, default=2000)
-    count = parser.parse_args().prompts
+    chosen = parser.parse_args()
+    count, before = chosen.prompts, machine()
     texts = prompts(count)
     encoded = [text.encode() for text in texts]
     buffer, spans = spans_of(encoded)
@@ -78,7 +80,7 @@ def main() -> None:
     identity = {"hashfunc": lambda value: value}
 
     sketches = sketch(data, spans.start, spans.end, a, b)
-    band_keys(sketches.signatures, 24, 2)
+    band_keys(sketches.signatures, BANDS, ROWS_PER_BAND)
     same = [made.hashvalues for made in MinHash.bulk(hashes, num_perm=128, seed=1, scheme="affine32", **identity)]
     if not np.array_equal(sketches.signatures[few], np.array(same)):
         raise SystemExit("the kernel and datasketch disagree: nothing was measured")
@@ -91,7 +93,9 @@ def main() -> None:
         ),
         "kernel, without permutations": cost_us(lambda: sketch(data, spans.start, spans.end, a[:0], b[:0]), count),
         "kernel, batch 1": cost_us(lambda: [sketch(data, start, end, a, b) for start, end in singles], count),
-        "band keys 24 x 2": cost_us(lambda: band_keys(sketches.signatures, 24, 2), count),
+        f"band keys {BANDS} x {ROWS_PER_BAND}": cost_us(
+            lambda: band_keys(sketches.signatures, BANDS, ROWS_PER_BAND), count
+        ),
         "lower, split, join 3-grams in Python": cost_us(lambda: [word_grams(text) for text in texts[few]], len(grams)),
         "datasketch update_batch, SHA-1 of 3-grams": cost_us(lambda: update_batches(grams), len(grams)),
         "datasketch update_batch, ready hashes": cost_us(lambda: update_batches(hashes, **identity), len(grams)),
@@ -104,9 +108,16 @@ def main() -> None:
     }
     base = next(iter(rows.values()))
     mean_bytes = len(buffer) / count
-    print(f"{count} prompts, {mean_bytes:.0f} bytes, {sketches.shingles.mean():.0f} shingles; 128 permutations")
-    for name, cost in rows.items():
-        print(f"{name:<45}{cost:>9.2f} us {cost / base:>8.2f} x")
+    note = f"{count:,} prompts of {mean_bytes:.0f} bytes and {sketches.shingles.mean():.0f} shingles on average."
+    found = {
+        "machine": before,
+        "prompts": count,
+        "us_per_prompt": {name: round(cost, 2) for name, cost in rows.items()},
+    }
+    shown = [(name, cost, cost / base) for name, cost in rows.items()]
+    report(
+        "sketch", __doc__, found, [Table(("way", "us per prompt", "times the first"), shown, note)], save=chosen.save
+    )
 
 
 if __name__ == "__main__":

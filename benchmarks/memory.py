@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import orjson
-from measure import arguments, machine, memory_mb, report
+from measure import Table, arguments, machine, memory_mb, report
 
 from streamdetect.kernels.chunk import chunk_of, spans_of
 from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.accounts.state import AccountsState
-from streamdetect.pipeline.associations.absorb import pack_findings, unpack_links
+from streamdetect.pipeline.associations.links import pack_findings, unpack_links
 from streamdetect.pipeline.associations.state import AssociationsState
 from streamdetect.pipeline.decisions.policy import default_policy
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
@@ -51,7 +51,9 @@ class Nodes:
         for record in pack_shared(output.shared, columns, output.observed, offsets, 0).values():
             links, _ = unpack_links(self.associations.state, record, 1)
             found = self.associations.links(links).findings
-            for evidence in pack_findings(found, 0, int(offsets[-1])).values():
+            for evidence in pack_findings(
+                found, 0, offsets[links.outer_index[found["source_row"]]], found["source_row"]
+            ).values():
                 about, facts, *_ = facts_of(evidence)
                 self.accounts.evidence(about, facts)
 
@@ -64,8 +66,10 @@ def events(first: int, count: int, at_ms: np.ndarray, *, trusted: bool) -> Reque
     for number, account in zip(numbers, ids, strict=True):
         parts += [account, b"event-%012d" % number, b"organisation-%d" % (number // 10) if trusted else b"", account]
     identifiers, spans = spans_of(parts)
-    words = np.random.default_rng(first).integers(0, 1 << 40, (count, _WORDS))
-    texts, prompts = spans_of([b" ".join(b"%x" % word for word in row) for row in words.tolist()])
+    # Words of letters alone: the normaliser takes a word with digits for a number, and all prompts for one.
+    letters = np.random.default_rng(first).integers(ord("a"), ord("z") + 1, (count, _WORDS, 7), np.uint8)
+    letters[:, :, 6] = ord(" ")
+    texts, prompts = spans_of([row.tobytes() for row in letters])
     one = decode_requests(
         chunk_of("one", 0, [orjson.dumps({"event_id": "e", "occurred_at": START_MS, "account_id": "a"})])
     )[0]
@@ -137,6 +141,7 @@ def fill(kind: str, count: int) -> dict[str, Any]:
         "key_bytes_each_used": round(of_keys / keys),
         "all_bytes_per_account_held": round((accounts.memory_bytes + associations.memory_bytes) / accounts.table.count),
         "all_bytes_per_account_used": round((of_accounts + of_keys) / accounts.table.count),
+        "keys_per_account": round(keys / accounts.table.count, 1),
         "rss_growth_bytes_per_account": round((memory_mb(field="VmRSS") - before) * 2**20 / accounts.table.count),
         "parts": parts,
     }
@@ -179,11 +184,46 @@ def main() -> None:
         part = flat(chosen.days, chosen.accounts_a_day) if chosen.part == "flat" else fill(chosen.part, chosen.accounts)
         print(orjson.dumps(part).decode())
         return
-    before, found = machine(), {}
+    found: dict[str, Any] = {"machine": machine()}
     for part in ("young", "trusted", "flat"):
         done = subprocess.run([sys.executable, *sys.argv, "--part", part], stdout=subprocess.PIPE, check=True)
         found[part] = orjson.loads(done.stdout)
-    report("memory", found, save=chosen.save, before=before)
+    report("memory", __doc__, found, [_sizes(found), _parts(found), _days(found["flat"])], save=chosen.save)
+
+
+def _sizes(found: dict[str, Any]) -> Table:
+    kinds = [kind for kind in ("young", "trusted") if kind in found]
+    names = {
+        "accounts": "accounts",
+        "keys_per_account": "typed keys an account",
+        "account_bytes_each_used": "bytes an account, used",
+        "account_bytes_each_held": "bytes an account, held",
+        "key_bytes_each_used": "bytes a typed key with its members, used",
+        "key_bytes_each_held": "bytes a typed key with its members, held",
+        "all_bytes_per_account_used": "bytes an account with all its keys, used",
+        "all_bytes_per_account_held": "bytes an account with all its keys, held",
+        "rss_growth_bytes_per_account": "growth of the process an account, bytes",
+    }
+    rows = [(text, *(found[kind][name] for kind in kinds)) for name, text in names.items()]
+    return Table(("", *(f"{kind} accounts" for kind in kinds)), rows)
+
+
+def _parts(found: dict[str, Any]) -> Table:
+    rows = [
+        (f"{kind}: {name}", part["count"], part["used_bytes_each"], part["held_mb"])
+        for kind in ("young", "trusted")
+        for name, part in found[kind]["parts"].items()
+    ]
+    return Table(("structure", "entries", "bytes each, used", "MB held"), rows)
+
+
+def _days(flat: dict[str, Any]) -> Table:
+    rows = [(day, *sizes) for day, sizes in enumerate(zip(flat["array_mb"], flat["rss_mb"], strict=True), 1)]
+    note = (
+        f"{flat['accounts_a_day']:,} new accounts a day, at most {flat['accounts_max']:,} kept, {flat['evicted']:,} "
+        f"entries evicted; the process grew by {flat['rss_growth_second_half_percent']} % in the second half."
+    )
+    return Table(("end of day", "MB of arrays", "MB of the process"), rows, note)
 
 
 if __name__ == "__main__":

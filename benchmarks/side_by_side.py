@@ -28,7 +28,7 @@ from typing import Any
 import orjson
 from broker import WorkerPlace, broker, produce, read_all, worker_policy
 from corpus import ACCOUNT_LIMIT, MINUTE_MS, SUBNET_LIMIT, Corpus, corpus
-from measure import arguments, cpu_s, machine, memory_mb, report, tree_of
+from measure import Table, arguments, cpu_s, machine, memory_mb, middle, report, tree_of
 
 from streamdetect.kafka.plan import DECISIONS
 from streamdetect.sandbox.cluster import Cluster
@@ -216,6 +216,12 @@ def _compare(name: str, task: Task, decisions: dict[str, set[tuple[str, int]]]) 
             raise SystemExit(f"{name}: {kind} decisions differ from brute force; missing {missing}, extra {extra}")
 
 
+def versions() -> dict[str, str]:
+    """What the contestants outside this environment run on."""
+    pinned = [line for name in ("bytewax", "quix") for line in (HERE / f"requirements-{name}.txt").read_text().split()]
+    return dict(line.split("==") for line in pinned if line.startswith(("bytewax", "quixstreams")))
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -225,11 +231,16 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a contestant's name")
     chosen = parser.parse_args()
     before = machine()
+    before["versions"] |= versions()
     start_ms = (int(time.time() * 1000) // MINUTE_MS - 30) * MINUTE_MS
     warm = corpus(chosen.warm_events, start_ms - 2 * MINUTE_MS, seed=2, bursts=False)
     events = {
         fast: corpus(count, start_ms) for fast, count in ((False, chosen.slow_events), (True, chosen.fast_events))
     }
+    if not all(made.expected["account"] and made.expected["subnet"] for made in events.values()):
+        raise SystemExit(
+            "too few events for a burst of an account and one of a subnet: there would be nothing to compare"
+        )
     contestants = [one for one in CONTESTANTS if chosen.only in one.name]
     rounds: dict[str, list[dict[str, float]]] = {one.name: [] for one in contestants}
     with tempfile.TemporaryDirectory() as folder, broker() as cluster:
@@ -240,27 +251,38 @@ def main() -> None:
                 shown = "  ".join(f"{name} {value:.1f}" for name, value in rounds[one.name][-1].items())
                 print(f"round {number + 1}  {one.name:<42}{shown}", flush=True)
         version = cluster.describe()
-    report("side-by-side", _summary(rounds, events, version), save=chosen.save, before=before)
+    found, tables = summary(rounds, events)
+    found |= {"machine": before, "kafka": version, "rounds": chosen.rounds, "warm_events": chosen.warm_events}
+    report("side-by-side", __doc__, found, tables, save=chosen.save)
 
 
-def _summary(rounds: dict[str, list[dict[str, float]]], events: dict[bool, Corpus], version: str) -> dict[str, Any]:
+def summary(
+    rounds: dict[str, list[dict[str, float]]], events: dict[bool, Corpus]
+) -> tuple[dict[str, Any], list[Table]]:
+    """The medians, and ratios of CPU within the same round to the worker."""
     base = rounds.get(CONTESTANTS[0].name)
-    rows = {}
-    for one in CONTESTANTS:
-        found = rounds.get(one.name)
-        if not found:
-            continue
-        made = events[one.fast]
-        row = {name: round(statistics.median(run[name] for run in found), 1) for name in found[0]}
-        row["cpu_us_runs"] = [round(run["cpu_us"], 1) for run in found]
-        row["events"] = len(made)
-        row["window_decisions"] = sum(map(len, made.expected.values()))
-        if base:
-            pairs = zip(found, base, strict=True)
-            row["times_streamdetect"] = round(statistics.median(a["cpu_us"] / b["cpu_us"] for a, b in pairs), 1)
-        rows[one.name] = row
-    made = events[False]
-    return {"kafka": version, "bytes_per_event": round(sum(map(len, made.values)) / len(made)), "contestants": rows}
+    kept: dict[str, Any] = {}
+    rows: list[tuple[object, ...]] = []
+    for one in (one for one in CONTESTANTS if rounds.get(one.name)):
+        runs, made = rounds[one.name], events[one.fast]
+        figures, windows = middle(runs), sum(map(len, made.expected.values()))
+        ratio = statistics.median(a["cpu_us"] / b["cpu_us"] for a, b in zip(runs, base, strict=True)) if base else 0.0
+        kept[one.name] = {
+            "events": len(made),
+            "window_decisions": windows,
+            "times_streamdetect": round(ratio, 1),
+            **{name: round(value, 1) for name, value in figures.items()},
+            "runs": [{name: round(value, 1) for name, value in run.items()} for run in runs],
+        }
+        spread = f"{min(run['cpu_us'] for run in runs):.1f} - {max(run['cpu_us'] for run in runs):.1f}"
+        shown = [round(figures[name], 1) for name in ("cpu_us", "wall_us", "broker_us")]
+        row = (one.name, shown[0], spread, round(ratio, 1), *shown[1:], round(figures["peak_mb"]), len(made), windows)
+        rows.append((*row, round(figures["content_decisions"])))
+    columns = ("contestant", "CPU us/event", "lowest - highest", "times streamdetect", "wall us/event")
+    columns += ("broker CPU us/event", "peak MB", "events", "window decisions, all equal", "content decisions")
+    lengths = round(sum(map(len, events[False].values)) / len(events[False]))
+    note = f"{lengths} bytes an event; {len(next(iter(rounds.values())))} interleaved rounds, medians."
+    return {"bytes_per_event": lengths, "contestants": kept}, [Table(columns, rows, note)]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""CPU of each step of the worker, in process and without a broker.
+"""CPU of each step of the worker, per request event, median of several runs.
 
-Drives the worker's own ``Detector`` with chunks of four partitions and takes the CPU time of the functions it calls,
-each without what it calls in turn, so the rows add up. Run as ``python benchmarks/steps.py [--events N] [--batch
-500]``. Fetching and sending are not in it (``side_by_side.py`` measures the whole process). Names that no longer exist
-are listed as missing, and their cost shows in the step around them.
+Drives the worker's own ``Detector`` in process with chunks of four partitions and takes the CPU time of the functions
+it calls, each without what it calls in turn, so the rows add up. Fetch and output are measured on a real Kafka with the
+worker's client, without Faust around it; what Faust, its second thread and the event loop add is the difference to the
+worker's whole in ``side-by-side``. Every event is the first turn of a conversation with a text of its own, which is the
+most expensive kind: eight content keys each.
 """
 
 import importlib
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from corpus import MINUTE_MS, PARTITIONS, Corpus, corpus
-from measure import arguments, machine, report
+from measure import Table, arguments, machine, report
 
 from streamdetect.kernels.chunk import Chunk, chunk_of
 from streamdetect.pipeline.decisions.policy import default_policy
@@ -109,6 +111,7 @@ class Wiring:
 
     def __init__(self, detector: Detector) -> None:
         self._detector = detector
+        self.outputs: list[list[bytes]] = []
         self._offsets: dict[tuple[str, int], int] = defaultdict(int)
         self.decisions: list[Any] = []
         self.rows = self.findings = self.link_bytes = 0
@@ -119,6 +122,7 @@ class Wiring:
         evidence: dict[int, list[bytes]] = defaultdict(list)
         for chunk in requests:
             outcome = self._take(self._detector.requests(chunk))
+            self.outputs.append([value for _, value in outcome.links])
             for partition, value in outcome.links:
                 links[partition].append(value)
                 self.link_bytes += len(value)
@@ -141,56 +145,73 @@ class Wiring:
         return chunk_of(topic, partition, values, offsets=np.arange(first, first + len(values)))
 
 
-def measure(events: int, batch: int) -> dict[str, Any]:
-    """Microseconds a step and event, over ``events`` after half as many to warm up."""
-    warm()
-    watch = Stopwatch()
-    missing = install(watch)
-    made = corpus(events + events // 2, START_MS - START_MS % MINUTE_MS)
-    rounds = chunks(made, batch)
+def measure(watch: Stopwatch, rounds: list[list[Chunk]]) -> tuple[dict[str, float], dict[str, Any], list[list[bytes]]]:
+    """Microseconds a step and event, what the events led to, and the records to send; a third of them only warm up."""
     wiring = Wiring(Detector(default_policy(), "live", ("requests",), PARTITIONS))
-    for number, requests in enumerate(rounds):
-        if number == len(rounds) // 3:
-            watch.spent_ns.clear()
-            before = (wiring.rows, wiring.findings, wiring.link_bytes, len(wiring.decisions))
-            started, counted = time.process_time(), 0
+    warming = len(rounds) // 3
+    for requests in rounds[:warming]:
         wiring.round(requests)
-        if number >= len(rounds) // 3:
-            counted += sum(map(len, requests))
-    whole_us = (time.process_time() - started) / counted * 1e6
-    encode = time.thread_time_ns()
-    for decision in wiring.decisions:
-        decision.to_bytes()
-    encode_us = (time.thread_time_ns() - encode) / max(1, len(wiring.decisions)) / 1000
-    steps = {step: round(watch.spent_ns[step] / counted / 1000, 2) for step, _, _ in STEPS}
-    rows, findings, link_bytes, decisions = before
-    return {
-        "events": counted,
-        "batch": batch,
-        "bytes_per_event": round(sum(map(len, made.values)) / len(made)),
-        "us_per_event": steps,
-        "sum_us": round(sum(steps.values()), 2),
-        "process_us_per_event": round(whole_us, 2),
-        "rows_per_event": round((wiring.rows - rows) / counted, 2),
-        "findings_per_event": round((wiring.findings - findings) / counted, 3),
-        "link_bytes_per_event": round((wiring.link_bytes - link_bytes) / counted),
-        "decisions": len(wiring.decisions) - decisions,
-        "encode_us_per_decision": round(encode_us, 1),
-        "missing_steps": missing,
+    wiring.outputs.clear()
+    watch.spent_ns.clear()
+    rows, findings, link_bytes, decided = wiring.rows, wiring.findings, wiring.link_bytes, len(wiring.decisions)
+    started = time.process_time()
+    for requests in rounds[warming:]:
+        wiring.round(requests)
+    whole_s = time.process_time() - started
+    count = sum(len(chunk) for requests in rounds[warming:] for chunk in requests)
+    steps = {step: watch.spent_ns[step] / count / 1000 for step, _, _ in STEPS}
+    steps["between them"] = whole_s / count * 1e6 - sum(steps.values())
+    facts = {
+        "events": count,
+        "rows_per_event": round((wiring.rows - rows) / count, 2),
+        "findings_per_event": round((wiring.findings - findings) / count, 3),
+        "link_bytes_per_event": round((wiring.link_bytes - link_bytes) / count),
+        "decisions": len(wiring.decisions) - decided,
     }
+    return steps, facts, wiring.outputs
 
 
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--events", type=int, default=60_000)
     parser.add_argument("--batch", type=int, default=500)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--no-broker", action="store_true", help="leave out fetch and output")
     chosen = parser.parse_args()
-    before = machine()
-    found = measure(chosen.events, chosen.batch)
-    for step, cost in found["us_per_event"].items():
-        print(f"{step:<40}{cost:>8.2f} us")
-    print(f"{'sum':<40}{found['sum_us']:>8.2f} us")
-    report("steps", found, save=chosen.save, before=before)
+    found: dict[str, Any] = {"machine": machine()}
+    warm()
+    watch = Stopwatch()
+    missing = install(watch)
+    made = corpus(chosen.events + chosen.events // 2, START_MS - START_MS % MINUTE_MS)
+    rounds = chunks(made, chosen.batch)
+    runs = []
+    for _ in range(chosen.runs):
+        steps, facts, outputs = measure(watch, rounds)
+        runs.append(steps)
+    if not chosen.no_broker:
+        from broker import broker  # noqa: PLC0415  # a machine without Java can measure the rest
+        from edges import edges  # noqa: PLC0415
+
+        with broker() as cluster:
+            found["kafka"] = cluster.describe()
+            # Of now: the broker would delete what is stamped older than its retention.
+            part = corpus(facts["events"], int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 60 * MINUTE_MS)
+            for number, run in enumerate(runs):
+                run.update(edges(cluster, part, outputs, number))
+    middle = {step: statistics.median(run[step] for run in runs) for step in runs[0]}
+    found |= {**facts, "batch": chosen.batch, "bytes_per_event": round(sum(map(len, made.values)) / len(made))}
+    found |= {"us_per_event": {step: round(cost, 3) for step, cost in middle.items()}, "missing_steps": missing}
+    found["runs"] = [{step: round(cost, 3) for step, cost in run.items()} for run in runs]
+    whole = sum(middle.values())
+    rows: list[tuple[object, ...]] = [(step, cost, f"{cost / whole:.0%}") for step, cost in middle.items()]
+    note = (
+        f"{facts['events']:,} events of {found['bytes_per_event']} bytes in batches of {chosen.batch}, "
+        f"{facts['rows_per_event']} rows about shared keys an event, {len(runs)} runs."
+    )
+    if missing:
+        note += f" Not found, and so part of the step around them: {', '.join(missing)}."
+    tables = [Table(("step", "us per event", "share"), [*rows, ("sum", whole, "")], note)]
+    report("steps", __doc__, found, tables, save=chosen.save)
 
 
 if __name__ == "__main__":
