@@ -1,25 +1,32 @@
-"""A Kafka for a benchmark: one KRaft node with the topics of one run, production of a corpus, committed offsets."""
+"""A Kafka for a benchmark: one KRaft node with the topics of one run, production of a corpus, and a worker on it."""
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, Producer, TopicPartition
 from corpus import PARTITIONS, Corpus
+from measure import cpu_s
 
 from streamdetect.kafka.plan import EVIDENCE, LINKS
 from streamdetect.kafka.topics import create_and_check
 from streamdetect.pipeline.decisions.policy import default_text
 from streamdetect.sandbox.cluster import Cluster, start_cluster
 from streamdetect.settings import Settings
+
+IDLE_S = 0.2  # looked at so often; idle is less than this share of one core
+IDLE_SHARE = 0.2
+_ADDRESS = re.compile(rb"metrics on (http\S+)")
+_EVENTS = re.compile(r'^streamdetect_events_total\{topic="(.+)"\} (\S+)$', re.MULTILINE)
 
 
 def broker() -> Cluster:
@@ -62,36 +69,6 @@ def read_all(bootstrap: str, topic: str) -> list[bytes]:
     return values
 
 
-class Lag:
-    """How far a consumer group has committed, asked of the broker, at no cost to the group."""
-
-    def __init__(self, bootstrap: str, group: str, topics: list[str]) -> None:
-        self._admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-        self._reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "lag", "log_level": 0})
-        self._group = group
-        self._places = [TopicPartition(topic, partition) for topic in topics for partition in range(PARTITIONS)]
-
-    def left(self) -> int:
-        """Records not committed yet, over all topics."""
-        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self._group, self._places)])
-        try:
-            found = asked[self._group].result(10).topic_partitions
-        except Exception:  # noqa: BLE001  the coordinator is not known yet, or the group does not exist yet
-            return sys.maxsize
-        committed = {(place.topic, place.partition): max(0, place.offset) for place in found}
-        ends = (self._reader.get_watermark_offsets(place, timeout=10)[1] for place in self._places)
-        return sum(end - committed[place.topic, place.partition] for place, end in zip(self._places, ends, strict=True))
-
-    def wait(self, alive: Any, limit_s: float, pause_s: float = 0.1) -> None:
-        """Wait until nothing is left; twice, since rows lead to evidence."""
-        until, calm = time.monotonic() + limit_s, 0
-        while calm < 2:
-            if time.monotonic() > until or alive() is not None:
-                raise SystemExit(f"group {self._group}: not done in {limit_s:g} s, or ended; {self.left()} left")
-            calm = calm + 1 if self.left() == 0 else 0
-            time.sleep(pause_s)
-
-
 def worker_policy(folder: Path, *, account_limit: int, subnet_limit: int | None = None) -> Path:
     """The shipped policy with another limit for one account and, if asked, a rule of the same kind for subnets.
 
@@ -111,6 +88,59 @@ def worker_policy(folder: Path, *, account_limit: int, subnet_limit: int | None 
     return path
 
 
+IMAGES_OFF = "1000000"  # seconds between images: longer than any run
+
+
+class RunningWorker:
+    """``streamdetect worker`` as a process, and what it has processed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Any, topics: list[str], bootstrap: str) -> None:
+        self.pid, self.poll, self._log, self._topics = process.pid, process.poll, log, topics
+        self._reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "ends", "log_level": 0})
+
+    def wait(self, limit_s: float) -> float:
+        """Wait until every record of its topics is processed; returns when that was, by ``time.perf_counter``.
+
+        Asking costs the worker time, so it is asked only when it has been idle for a moment.
+        """
+        until, idle_since, spent = time.monotonic() + limit_s, None, cpu_s(self.pid)
+        while True:
+            time.sleep(IDLE_S)
+            before, spent = spent, cpu_s(self.pid)
+            if spent - before > IDLE_SHARE * IDLE_S:
+                idle_since = None
+            else:
+                idle_since = idle_since or time.perf_counter() - IDLE_S
+                if self._left() == 0:
+                    return idle_since
+            if time.monotonic() > until or self.poll() is not None:
+                raise SystemExit(f"the worker ended, or had not done after {limit_s:g} s:\n{self.tail()}")
+
+    def tail(self) -> str:
+        """The end of what it wrote."""
+        self._log.seek(0)
+        return str(self._log.read()[-3000:].decode())
+
+    def _left(self) -> int:
+        page = self._page()
+        if page is None:
+            return sys.maxsize
+        done = {name: float(count) for name, count in _EVENTS.findall(page)}
+        return sum(self._end(topic) - int(done.get(topic, 0)) for topic in self._topics)
+
+    def _end(self, topic: str) -> int:
+        places = (TopicPartition(topic, partition) for partition in range(PARTITIONS))
+        return sum(self._reader.get_watermark_offsets(place, timeout=10)[1] for place in places)
+
+    def _page(self) -> str | None:
+        self._log.seek(0)
+        told = _ADDRESS.search(self._log.read())
+        if told is None:
+            return None
+        with urllib.request.urlopen(told[1].decode(), timeout=10) as answer:
+            return str(answer.read().decode())
+
+
 class WorkerPlace:
     """The topics of one worker under a prefix of their own, and the process that serves them."""
 
@@ -118,10 +148,9 @@ class WorkerPlace:
         self.settings = Settings(bootstrap_servers=bootstrap, topic_prefix=f"{name}.", group_id=name, clock="event")
         self.requests = self.settings.request_topics[0]
         asyncio.run(create_and_check(self.settings))
-        self.lag = Lag(bootstrap, name, [self.requests, self.settings.topic(LINKS), self.settings.topic(EVIDENCE)])
 
     @contextmanager
-    def process(self, policy: Path, *, clock: str = "event", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    def process(self, policy: Path, *, clock: str = "event", **environment: str) -> Iterator[RunningWorker]:
         """``streamdetect worker`` as it ships, in mode live."""
         given = {
             **os.environ,
@@ -133,13 +162,14 @@ class WorkerPlace:
             **environment,
         }
         command = [sys.executable, "-m", "streamdetect", "worker", "--mode", "live", "--policy", str(policy)]
+        topics = [self.requests, self.settings.topic(LINKS), self.settings.topic(EVIDENCE)]
         with tempfile.TemporaryFile() as log:
             started = subprocess.Popen([*command, "--log-level", "warning"], env=given, stdout=log, stderr=log)
+            running = RunningWorker(started, log, topics, self.settings.bootstrap_servers)
             try:
-                yield started
+                yield running
                 if started.poll() is not None:
-                    log.seek(0)
-                    raise SystemExit(f"the worker ended by itself:\n{log.read()[-3000:].decode()}")
+                    raise SystemExit(f"the worker ended by itself:\n{running.tail()}")
             finally:
                 started.terminate()
-                started.wait(30)
+                started.wait(60)

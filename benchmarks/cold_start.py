@@ -36,7 +36,7 @@ def first_decision_s(cluster: Cluster, name: str, policy: Path, cache: Path) -> 
                 raise SystemExit(f"{name}: no decision after {LIMIT_S:g} s, or the worker ended")
         seconds, cpu = time.perf_counter() - started, cpu_s(worker.pid)
         reader.close()
-        place.lag.wait(worker.poll, 60)
+        worker.wait(60)
     return {"first_decision_s": round(seconds, 2), "cpu_s": round(cpu, 2)}
 
 

@@ -14,9 +14,9 @@ from corpus import PARTITIONS, Corpus
 from streamdetect.kafka.outbox import Outbox
 from streamdetect.sandbox.cluster import Cluster
 from streamdetect.settings import Settings
-from streamdetect.worker.agents import IN_FLIGHT
 from streamdetect.worker.chunks import ChunkLimits, Held
 from streamdetect.worker.engine import faust_settings
+from streamdetect.worker.work import IN_FLIGHT
 
 LIMIT_S = 120.0
 

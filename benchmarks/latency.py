@@ -184,11 +184,10 @@ def main() -> None:
         policy = worker_policy(Path(folder), account_limit=LIMIT)
         backlog = corpus(chosen.backlog, start_ms, seed=3, bursts=False)
         with place.process(policy) as worker:
-            place.lag.wait(worker.poll, 120)
+            worker.wait(120)
             started, cpu = time.perf_counter(), cpu_s(worker.pid)
             produce(cluster.bootstrap_servers, place.requests, backlog)
-            place.lag.wait(worker.poll, 120, pause_s=0.05)
-            capacity = chosen.backlog / (time.perf_counter() - started)
+            capacity = chosen.backlog / (worker.wait(120) - started)
             cpu_us = (cpu_s(worker.pid) - cpu) / chosen.backlog * 1e6
             rate = chosen.rate or capacity / 2
             plan = planted(chosen.samples, chosen.seconds)

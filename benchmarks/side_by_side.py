@@ -5,8 +5,9 @@ a record out per decision (``contestants/job.py``). ``streamdetect worker`` does
 repeats, organisations, keys and cards, evidence between accounts, enforcement; and its near duplicates are kept for a
 day instead of 20 s. In each round every contestant takes a fresh topic: it starts on warm-up events, is stopped
 (SIGSTOP) while the events are produced, and is measured from its continuation until all are processed; for the worker
-until all offsets of requests, rows and evidence are committed. Rounds interleave; the median counts, and ratios within
-one run. The decisions of planted bursts must equal brute force, or the run fails.
+until all of requests, rows and evidence are. Images of its state are left out of the first row (the others save none,
+or as they come) and five times as frequent as usual in the second. Rounds interleave; the median counts, and ratios
+within one round. The decisions of planted bursts must equal brute force, or the run fails.
 """
 
 import os
@@ -19,14 +20,14 @@ import tempfile
 import threading
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
-from broker import WorkerPlace, broker, produce, read_all, worker_policy
+from broker import IMAGES_OFF, WorkerPlace, broker, produce, read_all, worker_policy
 from corpus import ACCOUNT_LIMIT, MINUTE_MS, SUBNET_LIMIT, Corpus, corpus
 from measure import Table, arguments, cpu_s, machine, memory_mb, middle, report, tree_of
 
@@ -40,16 +41,18 @@ LIMIT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """A program of ``contestants/`` with the environment it runs in; no program is the worker."""
+    """A program of ``contestants/`` with the environment it runs in; no program is the worker, with images so often."""
 
     name: str
     program: str | None
     environment: str | None
     fast: bool
+    images_s: str = ""
 
 
 CONTESTANTS = (
-    Contestant("streamdetect worker", None, None, True),
+    Contestant("streamdetect worker", None, None, True, IMAGES_OFF),
+    Contestant("streamdetect worker, state saved every 2 s", None, None, True, "2"),
     Contestant("aiokafka getmany + datasketch", "plain_aiokafka.py", None, False),
     Contestant("Bytewax stateful_map + datasketch", "bytewax_flow.py", "bytewax", False),
     Contestant("Quix Streams window + datasketch", "quix_streams.py", "quix", False),
@@ -88,7 +91,8 @@ class Running:
             self._lines.put(line)
         self._lines.put(b"")
 
-    def wait(self, mark: int) -> None:
+    def wait(self, mark: int) -> float:
+        """Wait until so many events are processed; returns when that was."""
         wanted = f"processed {mark}".encode()
         until = time.monotonic() + LIMIT_S
         while time.monotonic() < until:
@@ -97,7 +101,7 @@ class Running:
             except queue.Empty:
                 continue
             if line.strip() == wanted:
-                return
+                return time.perf_counter()
             if not line:
                 break
         self._log.seek(0)
@@ -138,7 +142,7 @@ class Task:
 def run(contestant: Contestant, task: Task) -> dict[str, float]:
     """One contestant on a fresh topic; figures of the measured part. Exits when its decisions are wrong."""
     if contestant.program is None:
-        return _run_worker(task)
+        return _run_worker(task, contestant)
     topic, out = f"{task.name}.requests", f"{task.name}.out"
     task.cluster.create_topics([topic, out], settings={"message.timestamp.type": "CreateTime"})
     bootstrap = task.cluster.bootstrap_servers
@@ -172,13 +176,13 @@ def _settle(bootstrap: str, topic: str) -> None:
             seen, since = count, time.monotonic()
 
 
-def _run_worker(task: Task) -> dict[str, float]:
+def _run_worker(task: Task, contestant: Contestant) -> dict[str, float]:
     place = WorkerPlace(task.cluster.bootstrap_servers, task.name)
     produce(place.settings.bootstrap_servers, place.requests, task.warm)
     policy = worker_policy(task.folder, account_limit=ACCOUNT_LIMIT, subnet_limit=SUBNET_LIMIT)
-    with place.process(policy) as process:
-        place.lag.wait(process.poll, LIMIT_S)
-        found = _measured(task, place.requests, process.pid, lambda: place.lag.wait(process.poll, LIMIT_S))
+    with place.process(policy, STREAMDETECT_IMAGE_INTERVAL_S=contestant.images_s) as worker:
+        worker.wait(LIMIT_S)
+        found = _measured(task, place.requests, worker.pid, lambda: worker.wait(LIMIT_S))
     told = [
         orjson.loads(value) for value in read_all(place.settings.bootstrap_servers, place.settings.topic(DECISIONS))
     ]
@@ -186,21 +190,20 @@ def _run_worker(task: Task) -> dict[str, float]:
     for one in told:
         if one["status"] == "issued" and any(reason["signal"].endswith(".requests_1m") for reason in one["reasons"]):
             decisions[one["subject"]["scope"]].add((one["subject"]["value"], one["issued_at"] // MINUTE_MS))
-    _compare("streamdetect worker", task, decisions)
+    _compare(contestant.name, task, decisions)
     content = [one for one in told if any(reason["family"] == "content" for reason in one["reasons"])]
     return {**found, "content_decisions": len(content)}
 
 
-def _measured(task: Task, topic: str, pid: int, wait: Any) -> dict[str, float]:
-    """CPU and time from the continuation of a stopped, warm process to the end of its work."""
+def _measured(task: Task, topic: str, pid: int, wait: Callable[[], float]) -> dict[str, float]:
+    """CPU and time from the continuation of a stopped, warm process to the end of its work, which ``wait`` tells."""
     _signal_tree(pid, signal.SIGSTOP)
     produce(task.cluster.bootstrap_servers, topic, task.events)
     node = task.cluster.nodes[0].pid
     assert node is not None
     cpu, broker_cpu, started = cpu_s(pid), cpu_s(node), time.perf_counter()
     _signal_tree(pid, signal.SIGCONT)
-    wait()
-    seconds, count = time.perf_counter() - started, len(task.events)
+    seconds, count = wait() - started, len(task.events)
     return {
         "cpu_us": (cpu_s(pid) - cpu) / count * 1e6,
         "wall_us": seconds / count * 1e6,
