@@ -74,7 +74,7 @@ class KeyedRows:
         """Make room for ``extra`` new rows; called before a batch, because compiled code cannot grow arrays."""
         needed = self.count + extra
         if needed > len(self.rows):
-            grown = np.zeros(max(needed, 2 * len(self.rows)), self.rows.dtype)
+            grown = np.zeros(max(needed, len(self.rows) + len(self.rows) // 2), self.rows.dtype)
             grown[: self.count] = self.rows[: self.count]
             self.rows = grown
         if needed > len(self.slots) * _FILL:

@@ -189,5 +189,13 @@ class Members:
         return self.entries.nbytes + self.slots.nbytes
 
 
+def room_after_sweep(count: int, most: int | None = None) -> int:
+    """How many more rows to make room for when ``count`` are left, up to ``most`` in all.
+
+    A quarter: a sweep looks at every row, so it must not be due again before many have come.
+    """
+    return count // 4 if most is None else min(count // 4, max(0, most - count))
+
+
 def _slots_for(entries: int) -> int:
     return 1 << max(4, int(entries / _FILL).bit_length())

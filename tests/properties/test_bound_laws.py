@@ -10,7 +10,7 @@ from streamdetect.kernels.seen import SeenHashes, first_seen
 from streamdetect.pipeline.accounts.records import account_hash
 from streamdetect.pipeline.accounts.sharing import KeyType
 from streamdetect.pipeline.accounts.state import AccountsState
-from streamdetect.pipeline.associations.state import AssociationsState
+from streamdetect.pipeline.associations.state import STALE_MS, AssociationsState
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
 compiled = settings(deadline=None, max_examples=60)
@@ -129,6 +129,20 @@ def test_members_of_long_ago_are_swept_and_the_chain_still_tells_the_rest():
     assert max(int(f["members"]) for f in found) == 800
     assert node.state.members.count == 800
     assert_members_belong(node.state.members, node.state.table, chained=True)
+
+
+def test_a_sweep_that_frees_little_is_not_due_again_at_once():
+    """A thousand keys live at any time, which is what there is room for: each new one makes an old one stale."""
+    node = AssociationsNode(low_policy(), "live")
+    room = len(node.state.singles.rows)
+    step_ms = STALE_MS // (room - 10)
+    sweeps, before = 0, 0
+    for number in range(1, 4 * room):
+        node.links(links_from([(START + number * step_ms, 1, 1, number, 1, KeyType.TEMPLATE, number, b"")]))
+        sweeps += node.state.singles.count <= before
+        before = node.state.singles.count
+
+    assert 0 < sweeps < 24
 
 
 @compiled

@@ -20,7 +20,7 @@ from streamdetect.kernels.images import (
     restore_rows,
 )
 from streamdetect.kernels.index import KeyedRows
-from streamdetect.kernels.members import TICK_MS, Members
+from streamdetect.kernels.members import TICK_MS, Members, room_after_sweep
 from streamdetect.kernels.seen import SeenHashes
 from streamdetect.kernels.spans import joined
 from streamdetect.pipeline.accept.columns import ABSENT
@@ -136,6 +136,7 @@ class AccountsState:
         self.table.reserve(events)
         if self.subnets.count + events > len(self.subnets.entries):
             self._sweep_subnets(np.arange(self.table.count))
+            self.subnets.reserve(room_after_sweep(self.subnets.count))
         self.subnets.reserve(events)
         self.seen.reserve(events)
 

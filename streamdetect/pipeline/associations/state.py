@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamdetect.kernels.images import StageImage, capture_bytes, restore_bytes
 from streamdetect.kernels.index import KeyedRows
-from streamdetect.kernels.members import TICK_MS, Members
+from streamdetect.kernels.members import TICK_MS, Members, room_after_sweep
 from streamdetect.kernels.spans import joined
 from streamdetect.pipeline.accounts.evidence import FACT_MS
 
@@ -75,12 +75,15 @@ class AssociationsState:
         """Make room for ``rows`` incoming rows; what counts nowhere any more goes before anything grows."""
         if self.table.count + rows > min(self.keys_max, len(self.table.rows)):
             self._sweep_keys(rows)
+            self.table.reserve(room_after_sweep(self.table.count, self.keys_max))
         if self.singles.count + rows > min(self.singles_max, len(self.singles.rows)):
             self._sweep_singles(rows)
+            self.singles.reserve(room_after_sweep(self.singles.count, self.singles_max))
         self.table.reserve(rows)
         self.singles.reserve(rows)
         if self.members.count + 2 * rows > len(self.members.entries):
             self._sweep_members(np.arange(self.table.count), self.table.live["newest"] // TICK_MS)
+            self.members.reserve(room_after_sweep(self.members.count))
         self.members.reserve(2 * rows)
 
     def name(self, row: int) -> bytes:
