@@ -1,8 +1,11 @@
 """How a worker enforces (or does not), how it tells that it lives, what it says of a wrong world."""
 
+import contextlib
 import socket
+import sys
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import orjson
 import pytest
@@ -90,6 +93,26 @@ def test_every_partition_beats_every_five_seconds(place, shadow):
 def test_a_taken_port_is_replaced_by_a_free_one_that_answers(shadow):
     assert shadow.metric("build_info") == 1
     assert shadow.ready()
+
+
+def listening(pid):
+    """Where a process listens: addresses as the kernel prints them, and ports."""
+    ours, found = set(), set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            ours.add(str(link.readlink()))
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in ours:
+                address, _, port = words[1].partition(":")
+                found.add((address, int(port, 16)))
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for sockets in /proc")
+def test_a_worker_listens_on_loopback_for_metrics_and_nowhere_else(shadow):
+    assert listening(shadow.process.pid) == {("0100007F", int(shadow.url.rpartition(":")[2]))}
 
 
 @pytest.mark.parametrize(
