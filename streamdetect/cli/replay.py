@@ -49,7 +49,7 @@ def replay(
     inputs
         Files (.jsonl, .jsonl.gz, .parquet), or - for standard input. They are merged by event time.
     output
-        Folder for decisions.jsonl and summary.json.
+        Folder for decisions.jsonl, summary.json and report.html.
     policy
         Policy file; the shipped one without it.
     accounts

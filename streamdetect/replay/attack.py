@@ -30,7 +30,11 @@ MODELS: Final[dict[str, Reaction]] = {
     "fail-over": Reaction(fail_overs=3, fail_over_delay_ms=_SECOND_MS, gives_up_after=5),
     "respawn": Reaction(gives_up_after=1, respawn_delay_ms=_HOUR_MS, respawns_per_day=2_000),
     "change-template": Reaction(
-        gives_up_after=1, respawn_delay_ms=_HOUR_MS, template_losses=3, template_delay_ms=6 * _HOUR_MS
+        gives_up_after=1,
+        respawn_delay_ms=_HOUR_MS,
+        respawns_per_day=2_000,
+        template_losses=3,
+        template_delay_ms=6 * _HOUR_MS,
     ),
 }
 NO_TEMPLATE: Final = -1

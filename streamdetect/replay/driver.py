@@ -21,6 +21,7 @@ from streamdetect.replay.detectors import Detector, Recorded
 from streamdetect.replay.feed import Feed, FeedOptions
 from streamdetect.replay.figures import figures
 from streamdetect.replay.loop import ClosedLoop, OpenLoop, Passing
+from streamdetect.replay.report import DecisionLog, page
 from streamdetect.replay.rounds import Rounds
 from streamdetect.replay.truth import Truth
 
@@ -124,12 +125,13 @@ def replay_files(
 ) -> dict[str, Any]:
     """Replay ``chunks`` into ``output`` (made if missing).
 
-    Writes ``decisions.jsonl`` and ``summary.json``, and returns the latter. Raises ``BadDataError`` if ``accounts`` is
-    missing.
+    Writes ``decisions.jsonl``, ``summary.json`` and ``report.html``, and returns the summary. Raises ``BadDataError``
+    if ``accounts`` is missing.
     """
     started, cpu = time.perf_counter(), time.process_time()
     replay = Replay(policy, options, grading, recorded)
     counts: Counter[str] = Counter()
+    by_hour = DecisionLog()
     if accounts is not None:
         try:
             replay.learn(chunk_of(str(accounts), 0, accounts.read_bytes().splitlines()))
@@ -139,19 +141,22 @@ def replay_files(
     with (output / "decisions.jsonl").open("wb") as log:
         for chunk in chunks:
             for decisions in replay.push(chunk):
-                _write(log, decisions, counts)
+                _write(log, decisions, counts, by_hour)
             after_chunk(len(chunk))
         for decisions in replay.finish():
-            _write(log, decisions, counts)
+            _write(log, decisions, counts, by_hour)
     summary = _summary(replay, counts, time.perf_counter() - started, time.process_time() - cpu)
     (output / "summary.json").write_bytes(orjson.dumps(summary, option=orjson.OPT_INDENT_2) + b"\n")
+    evaluation = None if replay.loop is None else replay.loop.evaluation
+    (output / "report.html").write_text(page(summary, by_hour, evaluation), "utf-8")
     return summary
 
 
-def _write(log: Any, decisions: list[Decision], counts: Counter[str]) -> None:
+def _write(log: Any, decisions: list[Decision], counts: Counter[str], by_hour: DecisionLog) -> None:
     for decision in decisions:
         log.write(decision.to_bytes() + b"\n")
         counts[decision.action] += 1
+        by_hour.add(decision.action, decision.issued_at)
 
 
 def _summary(replay: Replay, counts: Counter[str], wall_s: float, cpu_s: float) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The replay command with labels: what it writes, what it says, and what it refuses."""
 
 import gzip
+import re
+from xml.etree import ElementTree as ET
 
 import orjson
 import pytest
@@ -79,6 +81,27 @@ def test_the_closed_loop_reads_what_lies_beside_the_labels_and_repeats_itself(tr
         assert budget["v0"] + budget["v_join"] + budget["v_miss"] == summary["evaluation"]["served"]
     assert "closed loop" in text
     assert "accounts bought" in text
+
+
+@pytest.mark.parametrize("options", [{}, {"closed_loop": True}, {"labels": None}], ids=str)
+def test_the_report_is_one_page_that_names_no_account_and_needs_no_network(traffic, tmp_path, options):
+    pages = []
+    for name in ("one", "other"):
+        replayed(traffic, tmp_path / name, **options)
+        pages.append((tmp_path / name / "report.html").read_text())
+
+    assert pages[0] == pages[1]
+    root = ET.fromstring(re.sub("<meta [^>]*>|<!doctype html>", "", pages[0]))
+    titles = [one.text for one in root.iter("h2")]
+    assert titles[-1] == "Decisions over time"
+    assert len(root.findall(".//polyline")) >= (1 if "labels" in options else 7)
+    assert (
+        ("Leakage over time" in titles) == ("False actions on honest accounts" in titles) == ("labels" not in options)
+    )
+    assert "http" not in pages[0]
+    assert "<script" not in pages[0]
+    labels = [orjson.loads(line) for line in (traffic / "labels.jsonl").read_bytes().splitlines()]
+    assert not [label for label in labels if label["account_id"] in pages[0]]
 
 
 def test_decisions_of_any_detector_are_graded_from_their_file(traffic, tmp_path):
