@@ -19,7 +19,7 @@ PER_ACTION = ("time_to_first_s", "precision", "recall", "false_per_100k_account_
 def traffic(tmp_path_factory):
     """Simulate a small campaign among honest people."""
     folder = tmp_path_factory.mktemp("traffic")
-    simulate("C2+L5", output=str(folder), seed=3, scale=0.002, days=0.6)
+    simulate("C2+L5", output=str(folder), seed=3, scale=0.002, days=0.3)
     return folder
 
 
