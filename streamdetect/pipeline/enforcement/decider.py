@@ -88,10 +88,13 @@ class Decider:
 
     def decide(self, hit: Hit, case: Case, trigger: int) -> list[Decision]:
         """Decide on a hit; ``trigger`` is the hash of the event that completed it."""
-        remaining = hit
-        if self.people.allow(case.subject, case.at):
+        remaining, said = hit, list[Decision]()
+        allow = self.people.allow(case.subject, case.at)
+        if allow is not None and hit.track == LIVE:
+            # Of a subject that was not known when the allow came, something may be in force from before.
+            said = self._lift(case, allow)
             self.pardon(case)
-        elif (pardon := self.standings.pardon_of(case.subject)) is not None:
+        elif allow is None and (pardon := self.standings.pardon_of(case.subject)) is not None:
             left = pardon.left_of(case.features, case.ledger, case.subject[0], at=case.at, windows_at=case.windows_at)
             again = self.judges[case.subject[0]].again(hit, case.features, left)
             if again is None:
@@ -104,7 +107,7 @@ class Decider:
         ruling = self.standings.hit(
             case.subject, remaining, at=case.at, trigger=trigger, level_max=level_max_of(bool(unknown), self.policy)
         )
-        return self._say(ruling, case, case.features, by)
+        return said + self._say(ruling, case, case.features, by)
 
     def clear(self, case: Case) -> list[Decision]:
         """Trust spoke for something an account shares: lift what rested on it once its rule holds no longer."""
@@ -131,8 +134,11 @@ class Decider:
     def heed(self, case: Case) -> list[Decision]:
         """An allow of the subject begins, changes or ends: pardon what is known by now, lift what is in force."""
         self.pardon(case)
-        by = self.people.allow(case.subject, case.at)
-        return self._say(self.standings.release(case.subject, LIVE, case.at), case, by=by) if by else []
+        allow = self.people.allow(case.subject, case.at)
+        return self._lift(case, allow) if allow is not None else []
+
+    def _lift(self, case: Case, by: Override) -> list[Decision]:
+        return self._say(self.standings.release(case.subject, LIVE, case.at), case, by=by)
 
     def pardon(self, case: Case) -> None:
         """Do not hit a subject again for what is known of it by now."""
