@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-dev demo test check kafka bench fmt clean
+.PHONY: help setup setup-dev demo test check kafka bench eval eval-full fmt clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -39,6 +39,12 @@ kafka: setup-dev  ## a local Kafka in the foreground, the strongest this machine
 
 bench: setup-dev  ## every benchmark, about twenty minutes on a quiet machine; tables in benchmarks/results (ARGS=--smoke: small)
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+eval: setup-dev  ## product and baselines on all scenarios, in minutes; writes benchmarks/results (ARGS="--rows C2 L5")
+	@$(BIN)/python benchmarks/evaluate.py $(ARGS)
+
+eval-full: setup-dev  ## the same with more accounts, days and seeds, in hours
+	@$(BIN)/python benchmarks/evaluate.py --profile full --output benchmarks/results/evaluation-full $(ARGS)
 
 fmt: setup-dev  ## rewrite the code in the house format
 	@$(BIN)/ruff format .
