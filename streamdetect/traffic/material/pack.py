@@ -135,9 +135,12 @@ class Pack:
         return self._written.tool_results(keys)
 
     def questions(self, keys: Keys) -> Texts:
-        """Return bare questions of the banks, numbers and all."""
+        """Return bare questions of the banks, most with other words: a campaign's bank is larger than a pack's."""
         banks = self._banks
-        return banks.take(below(salted(keys, 810), len(banks))) if banks else self._written.questions(keys)
+        if not banks:
+            return self._written.questions(keys)
+        share = np.full(len(keys), _VARIED_PERCENT, np.int64)
+        return paraphrased(banks.take(below(salted(keys, 810), len(banks))), salted(keys, 812), share, self.vocabulary)
 
     def items(self, keys: Keys) -> Texts:
         """Return prompts of public benchmarks with their examples."""

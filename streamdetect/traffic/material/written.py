@@ -9,7 +9,7 @@ from streamdetect.traffic.draws import Integers, Keys, below, chosen, drawn, log
 from streamdetect.traffic.language import Language, built_in, sentences_of
 from streamdetect.traffic.material.source import AgentPrompt, AgentTexts, Slots, Tasks
 from streamdetect.traffic.texts import Texts, joined
-from streamdetect.traffic.wording import Vocabulary
+from streamdetect.traffic.wording import Vocabulary, paraphrased
 
 _WORDS_A_SENTENCE: Final = 11
 # Median 40 words, one prompt in ten above 150.
@@ -21,6 +21,7 @@ _BEFORE, _BETWEEN, _BEHIND = range(3)  # where the changing part stands
 _PUBLIC: Final = 300
 _PASSAGES: Final = 3_000
 _BENCHMARK: Final = 0xBE_4C4A
+_REPLACED_PERCENT: Final = 40  # where frames must not be what texts have in common
 
 
 class Written:
@@ -99,8 +100,9 @@ class Written:
         return self._language.write("tool", salted(keys, 670), 2 + below(salted(keys, 671), 12))
 
     def questions(self, keys: Keys) -> Texts:
-        """Write bare questions."""
-        return self._language.write("question", salted(keys, 672), 1 + below(salted(keys, 673), 4))
+        """Write bare questions. Frames are few, so some of their words are replaced: no phrase must give them away."""
+        written = self._language.write("question", salted(keys, 672), 1 + below(salted(keys, 673), 4))
+        return paraphrased(written, salted(keys, 677), np.full(len(keys), _REPLACED_PERCENT, np.int64), self.vocabulary)
 
     def items(self, keys: Keys) -> Texts:
         """Write prompts of a public benchmark: the same examples, then a question."""
@@ -172,11 +174,13 @@ class WrittenTasks:
         return self._around(template, keys, self._heads.take(template), self._tails.take(template))
 
     def rewritten(self, template: Integers, keys: Keys) -> Texts:
-        """Write head and tail anew: as many sentences in the same places, other frames and words."""
+        """Write head and tail anew: as many sentences in the same places, other frames, and other words in these."""
         shapes = self._keys[template]
-        return self._around(
+        texts = self._around(
             template, keys, self._head(shapes, salted(keys, 615)), self._tail(shapes, salted(keys, 616))
         )
+        share = np.full(len(keys), _REPLACED_PERCENT, np.int64)
+        return paraphrased(texts, salted(keys, 613), share, Vocabulary.of(self._language.words))
 
     def _around(self, template: Integers, keys: Keys, heads: Texts, tails: Texts) -> Texts:
         places = below(salted(keys, 617), 3) if self._slots.anywhere else self._places[template]
