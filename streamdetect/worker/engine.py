@@ -12,11 +12,13 @@ from typing import Any
 import faust
 from mode.supervisors import CrashingSupervisor
 
+from streamdetect.errors import StreamdetectError, UnreachableError
 from streamdetect.worker.chunks import ChunkLimits, ChunkSchema
 from streamdetect.worker.transport import ChunkTransport
 
 SESSION_S = 8.0  # how long the group waits for a silent member
 MEMBER_BEAT_S = 2.0  # how often a member shows itself, so a silence may have begun so long before it is noticed
+CRASH_STOP_S = 3.0
 Hook = Callable[[], Awaitable[None]]
 
 
@@ -100,7 +102,7 @@ async def serve(app: faust.App, *, stop_timeout_s: float, before_stop: Hook | No
     """Run ``app`` until SIGTERM or SIGINT, or until it crashes.
 
     ``before_stop`` is awaited first of all on a signal, so that finished work can be acked and committed.
-    Raises what crashed the app, or ``TimeoutError`` if stopping takes longer than ``stop_timeout_s``.
+    Raises what crashed the app, or ``UnreachableError`` if stopping takes longer than ``stop_timeout_s``.
     """
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
@@ -110,11 +112,19 @@ async def serve(app: faust.App, *, stop_timeout_s: float, before_stop: Hook | No
     stopping = asyncio.create_task(signalled.wait())
     try:
         await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        async with asyncio.timeout(stop_timeout_s):
-            if signalled.is_set() and before_stop is not None:
-                await before_stop()
-            await app.stop()
-            await running
+        if running.done():
+            # Nothing of it may be acked any more, and parts of it may be gone that others wait for.
+            await asyncio.wait({asyncio.create_task(app.stop())}, timeout=CRASH_STOP_S)
+            running.result()
+            return
+        stop = asyncio.create_task(_stop(app, running, before_stop))
+        # Not by cancelling: Faust swallows it in places.
+        await asyncio.wait({stop}, timeout=stop_timeout_s)
+        if not stop.done():
+            raise UnreachableError(
+                f"not stopped in order within {stop_timeout_s:g} s: what was not acked is processed again"
+            )
+        stop.result()
     finally:
         for task in (running, stopping):
             task.cancel()
@@ -126,4 +136,19 @@ async def _run(app: faust.App) -> None:
     await app.start()
     await app.wait_until_stopped()
     if app.crash_reason is not None:
-        raise app.crash_reason
+        raise _cause(app.crash_reason)
+
+
+async def _stop(app: faust.App, running: "asyncio.Task[None]", before_stop: Hook | None) -> None:
+    if before_stop is not None:
+        await before_stop()
+    await app.stop()
+    await running
+
+
+def _cause(reason: BaseException) -> BaseException:
+    """What a crash was about: an agent's task group wraps it."""
+    if isinstance(reason, BaseExceptionGroup):
+        ours = reason.subgroup(StreamdetectError)
+        return _cause((ours or reason).exceptions[0])
+    return reason

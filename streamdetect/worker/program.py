@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import gc
+import os
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Literal
@@ -11,7 +13,7 @@ from typing import Any, Literal
 import faust
 from faust.types import TP
 
-from streamdetect.errors import UnreachableError
+from streamdetect.errors import StreamdetectError, UnreachableError
 from streamdetect.kafka.follower import Follower
 from streamdetect.kafka.outbox import Outbox
 from streamdetect.kafka.plan import CHANGELOG, DECISIONS, ENFORCEMENT, full_name
@@ -42,7 +44,8 @@ HEARTBEAT_S = 5.0
 GAUGES_S = 1.0
 LEASE_S = 0.25
 SAVE_S = 0.25
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 15.0
+LEAVE_S = 5.0
 
 
 def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow", "live"], partitions: int) -> None:
@@ -56,7 +59,25 @@ def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     log(__name__).info("kernels ready", seconds=round(time.perf_counter() - started, 2))
-    asyncio.run(Worker(settings, policy, mode, partitions).run())
+    asyncio.run(_ended_for_sure(Worker(settings, policy, mode, partitions)))
+
+
+async def _ended_for_sure(worker: "Worker") -> None:
+    """Run a worker; once it has failed the process ends, whatever of the engine still waits for something."""
+    try:
+        await worker.run()
+    except Exception as error:
+        code = error.exit_code if isinstance(error, StreamdetectError) else 1
+        message = f"streamdetect: {error or type(error).__name__}: ended by force\n"
+
+        def end() -> None:
+            sys.stderr.write(message)
+            os._exit(code)
+
+        timer = threading.Timer(LEAVE_S, end)
+        timer.daemon = True
+        timer.start()
+        raise
 
 
 class Worker:
