@@ -62,6 +62,8 @@ def words(summary: dict[str, Any]) -> list[str]:
         if closed
         else "open loop: nothing was denied; this is what a gateway that obeys would have done"
     )
+    if summary["mode"] == "shadow":
+        said.append("mode shadow: decisions were simulated, so none of them counts as an action")
     if summary["leakage"] is not None:
         said += _campaign_words(summary, evaluation)
     if closed:

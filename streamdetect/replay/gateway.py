@@ -124,7 +124,7 @@ class Gateway:
         before, unbroken = int(record["level"]), int(record["expires_at"]) > at
         if level == OBSERVE and before > OBSERVE and unbroken:
             return
-        if before < RATE_LIMIT or level < RATE_LIMIT or not unbroken:
+        if before < RATE_LIMIT or not unbroken:
             record["since"] = at
         if before != level or int(record["expires_at"]) < at:
             record["level_since"] = at

@@ -125,6 +125,42 @@ def test_the_summary_is_printed_as_json(traffic, tmp_path, capsys):
     assert printed["leakage"] == orjson.loads((tmp_path / "summary.json").read_bytes())["leakage"]
 
 
+@pytest.mark.parametrize("closed_loop", [False, True])
+@pytest.mark.parametrize("requests", [0, 9])
+@pytest.mark.parametrize(
+    "labels", [[], [("x", "legit")], [("a", "campaign"), ("never heard of", "campaign")], [("a", "other_abuse")]]
+)
+def test_what_nothing_is_known_of_is_no_number(tmp_path, capsys, labels, requests, closed_loop):
+    lines = [{"event_id": f"e{n}", "account_id": "abx"[n % 3], "occurred_at": 10**12 + n} for n in range(requests)]
+    (tmp_path / "requests.jsonl").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+    told = [{"account_id": account, "label": label} for account, label in labels]
+    (tmp_path / "labels.jsonl").write_bytes(b"".join(orjson.dumps(label) + b"\n" for label in told))
+
+    replay(
+        str(tmp_path / "requests.jsonl"), output=tmp_path / "out", labels=tmp_path / "labels.jsonl",
+        closed_loop=closed_loop,
+    )  # fmt: skip
+
+    summary = orjson.loads((tmp_path / "out/summary.json").read_bytes())
+    campaign, honest = bool(labels) and labels[0][1] == "campaign", labels == [("x", "legit")]
+    assert summary["leakage"] == (1.0 if campaign and requests else None)
+    assert summary["exchanges_per_account"]["median"] == (3 if campaign and requests else None)
+    assert summary["recall"]["verify"] == (0.0 if campaign and requests else None)
+    assert summary["precision"]["verify"] is None
+    rate = summary["false_per_100k_account_days"]["verify"]
+    assert (rate["value"], rate["account_days"]) == ((0.0, 1) if honest and requests else (None, 0))
+    assert "loop" in capsys.readouterr().out
+
+
+def test_in_shadow_nothing_counts_as_an_action(traffic, tmp_path, capsys):
+    summary = replayed(traffic, tmp_path, mode="shadow")
+
+    assert sum(summary["decisions"].values()) > 0
+    assert summary["leakage"] == 1.0
+    assert set(summary["recall"].values()) == {0.0}
+    assert "mode shadow" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "options",
     [
