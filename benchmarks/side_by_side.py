@@ -36,7 +36,7 @@ from streamdetect.sandbox.cluster import Cluster
 from streamdetect.sandbox.places import cache_root
 
 HERE = Path(__file__).parent
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,25 +52,18 @@ def counts_of(columns: RequestColumns, observed: Observed) -> Counters:
 
 @dataclass(frozen=True, slots=True)
 class AccountsOutput:
-    """What an accounts node says to a batch. ``dirty`` lists the account rows it changed."""
+    """What an accounts node says to a batch. The rows it changed are marked in the state, until an image is taken."""
 
     decisions: list[Decision]
     counters: Counters
-    dirty: NDArray[np.int64]
     observed: Observed | None = None
     shared: Shared | None = None
 
 
-_NO_ROWS = np.zeros(0, np.int64)
-
-
-def joined_accounts(
-    before: AccountsOutput, after: AccountsOutput, changed: NDArray[np.int64] = _NO_ROWS
-) -> AccountsOutput:
-    """What a batch amounts to that was cut in two; ``changed`` lists rows that changed in between."""
+def joined_accounts(before: AccountsOutput, after: AccountsOutput) -> AccountsOutput:
+    """What a batch amounts to that was cut in two."""
     before.counters.add(after.counters)
-    dirty = np.unique(np.concatenate([before.dirty, changed, after.dirty]))
-    output = replace(before, decisions=[*before.decisions, *after.decisions], dirty=dirty)
+    output = replace(before, decisions=[*before.decisions, *after.decisions])
     if before.observed is None or after.observed is None or before.shared is None or after.shared is None:
         return output
     observed = joined_observed([before.observed, after.observed])
@@ -84,12 +77,9 @@ class AssociationsOutput:
     decisions: list[Decision]
     findings: NDArray[np.void]
     counters: Counters
-    dirty: NDArray[np.int64]
 
 
-def joined_associations(
-    before: AssociationsOutput, after: AssociationsOutput, at: int, changed: NDArray[np.int64]
-) -> AssociationsOutput:
+def joined_associations(before: AssociationsOutput, after: AssociationsOutput, at: int) -> AssociationsOutput:
     """The same for rows; ``at`` is the place in the batch where it was cut."""
     before.counters.add(after.counters)
     after.findings["source_row"] += np.uint32(at)
@@ -97,5 +87,4 @@ def joined_associations(
         [*before.decisions, *after.decisions],
         np.concatenate([before.findings, after.findings]),
         before.counters,
-        np.unique(np.concatenate([before.dirty, changed, after.dirty])),
     )

@@ -37,7 +37,7 @@ from streamdetect.pipeline.enforcement.decider import Case, Decider
 from streamdetect.pipeline.enforcement.pardons import places_to_cut
 from streamdetect.pipeline.enforcement.records import Newest
 from streamdetect.pipeline.enforcement.standing import Standings, SubjectKey, SubjectRecord
-from streamdetect.pipeline.enforcement.subjects import SCOPE_OF_TYPE, SHARED_SCOPES, identity_of, subject_of
+from streamdetect.pipeline.enforcement.subjects import SHARED_SCOPES, TYPES_OF_SCOPE, identity_of, subject_of
 from streamdetect.pipeline.outputs import (
     AccountsOutput,
     AssociationsOutput,
@@ -107,14 +107,14 @@ class AccountsNode:
         """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
         self.coming = coming(policy, mode, self.policy, self.mode)
 
-    def obey(self, policy: CompiledPolicy, mode: Mode) -> NDArray[np.int64]:
-        """Go over to a policy with the next row; all that is known and in force stays. Returns the rows it changed."""
+    def obey(self, policy: CompiledPolicy, mode: Mode) -> None:
+        """Go over to a policy with the next row; all that is known and in force stays."""
         self.policy, self.mode, self.coming = policy, mode, None
         self.sketcher = Sketcher(policy.model.content.min_shingles)
         bounds = policy.tier_bounds
         self._tiers_ms = np.array([bounds.t0_ms, bounds.t1_ms, bounds.t3_ms], np.int64)
         live = self.state.table.live
-        return self.decider.obey(policy, mode, live, lambda row: ("account", self.state.account_id(row)))
+        self.decider.obey(policy, mode, live, lambda row: ("account", self.state.account_id(row)))
 
     def events(self, columns: RequestColumns) -> AccountsOutput:
         """Take in events in order."""
@@ -122,12 +122,13 @@ class AccountsNode:
         if at is None:
             return self._events(columns)
         before, after = (columns.take(rows) for rows in pieces(len(columns), at))
-        first, changed = self._events(before), self._go_over()
-        return joined_accounts(first, self._events(after), changed)
+        first = self._events(before)
+        self._go_over()
+        return joined_accounts(first, self._events(after))
 
-    def _go_over(self) -> NDArray[np.int64]:
+    def _go_over(self) -> None:
         assert self.coming is not None
-        return self.obey(self.coming.policy, self.coming.mode)
+        self.obey(self.coming.policy, self.coming.mode)
 
     def _events(self, columns: RequestColumns) -> AccountsOutput:
         content = self.sketcher.sketch(columns)
@@ -151,7 +152,7 @@ class AccountsNode:
                 *self.state.strangers.take(table["key"][observed.first_new_row :][: observed.new_rows])
             )
             decisions += late.decisions
-        return AccountsOutput(decisions, counters, np.unique(rows), observed, shared)
+        return AccountsOutput(decisions, counters, observed, shared)
 
     def evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         """Take in ``FACT[n]`` about ``accounts`` (``uint64[n]``) in order, and judge after each."""
@@ -159,8 +160,9 @@ class AccountsNode:
         if at is None:
             return self._evidence(accounts, facts)
         before, after = ((accounts[rows], facts[rows]) for rows in pieces(len(facts), at))
-        first, changed = self._evidence(*before), self._go_over()
-        return joined_accounts(first, self._evidence(*after), changed)
+        first = self._evidence(*before)
+        self._go_over()
+        return joined_accounts(first, self._evidence(*after))
 
     def _evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         trusted = facts["trusted"] > 0
@@ -186,17 +188,16 @@ class AccountsNode:
             self.state.strangers.keep(accounts[touched < 0], facts[touched < 0])
         counters = Counters(facts=len(accounts), facts_of_strangers=len(accounts) - len(known), facts_ignored=ignored)
         decisions = self._judge_facts(touched[known], features[known], facts[known])
-        return AccountsOutput(decisions, counters, np.unique(touched[known]))
+        return AccountsOutput(decisions, counters)
 
     def records(self, records: Sequence[tuple[str, AccountRecord | None]]) -> AccountsOutput:
         """Take in what the provider says of accounts; ``None`` takes it back."""
-        dirty = learn_records(self.state, records)
-        return AccountsOutput([], Counters(), dirty)
+        learn_records(self.state, records)
+        return AccountsOutput([], Counters())
 
     def overrides(self, records: Iterable[tuple[str, Override | None]]) -> AccountsOutput:
         """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
         decisions: list[Decision] = []
-        dirty = []
         for key, override in records:
             subject = self.decider.people.take(key, override)
             row = self._row(subject) if subject is not None else -1
@@ -205,9 +206,8 @@ class AccountsNode:
                 usage = usage_of(self.state.table.rows[row])
                 at = newest.event_at or 0
                 decisions += self.decider.heed(self._case(row, usage, newest, at=at, windows_at=at))
-                dirty.append(row)
         self._watched = None
-        return AccountsOutput(decisions, Counters(), np.unique(np.array(dirty, np.int64)))
+        return AccountsOutput(decisions, Counters())
 
     def _row(self, subject: SubjectKey) -> int:
         return int(find(self.state.table.slots, self.state.table.rows, account_hash(subject[1])))
@@ -290,15 +290,15 @@ class AssociationsNode:
         """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
         self.coming = coming(policy, mode, self.policy, self.mode)
 
-    def obey(self, policy: CompiledPolicy, mode: Mode) -> NDArray[np.int64]:
-        """Go over to a policy with the next row; all that is known and in force stays. Returns the rows it changed."""
+    def obey(self, policy: CompiledPolicy, mode: Mode) -> None:
+        """Go over to a policy with the next row; all that is known and in force stays."""
         self.policy, self.mode, self.coming = policy, mode, None
         model = policy.model.associations
         young = [
             getattr(model.suspect_young, name) for name in ("subnet", "org", "api_key", "payment", "template", "system")
         ]
         self._thresholds = Thresholds(np.array(young, np.int64), model.young_per_trusted, model.notify_members_max)
-        return self.decider.obey(policy, mode, self.state.table.live, lambda key: subject_of(self.state, key))
+        self.decider.obey(policy, mode, self.state.table.live, lambda key: subject_of(self.state, key))
 
     def links(self, links: Links) -> AssociationsOutput:
         """Take in rows in order."""
@@ -306,12 +306,13 @@ class AssociationsNode:
         if at is None:
             return self._links(links)
         before, after = cut_links(links, at)
-        first, changed = self._links(before), self._go_over()
-        return joined_associations(first, self._links(after), at, changed)
+        first = self._links(before)
+        self._go_over()
+        return joined_associations(first, self._links(after), at)
 
-    def _go_over(self) -> NDArray[np.int64]:
+    def _go_over(self) -> None:
         assert self.coming is not None
-        return self.obey(self.coming.policy, self.coming.mode)
+        self.obey(self.coming.policy, self.coming.mode)
 
     def _links(self, links: Links) -> AssociationsOutput:
         absorbed = absorb(self.state, links, self._thresholds)
@@ -323,8 +324,7 @@ class AssociationsNode:
         for row, _, hit in hits:
             decisions += self._decide(row, hit, absorbed, links)
         counters = Counters(late_rows=absorbed.late, findings=len(absorbed.findings))
-        dirty = np.unique(absorbed.row[absorbed.row >= 0])
-        return AssociationsOutput(decisions, absorbed.findings, counters, dirty)
+        return AssociationsOutput(decisions, absorbed.findings, counters)
 
     def capture(self, stripe: int) -> dict[str, StageImage]:
         """What is due for an image."""
@@ -344,7 +344,6 @@ class AssociationsNode:
     def overrides(self, records: Iterable[tuple[str, Override | None]]) -> AssociationsOutput:
         """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
         decisions: list[Decision] = []
-        dirty = []
         for override_key, override in records:
             subject = self.decider.people.take(override_key, override)
             table = self.state.table
@@ -352,16 +351,14 @@ class AssociationsNode:
             if subject is not None and key >= 0:
                 at, usage = int(table.rows[key]["newest"]), usage_of_key(table.rows[key])
                 decisions += self.decider.heed(Case(subject, table.rows[key], usage, at, at, Newest(None, at)))
-                dirty.append(key)
-        return AssociationsOutput(decisions, np.zeros(0, FINDING), Counters(), np.unique(np.array(dirty, np.int64)))
+        return AssociationsOutput(decisions, np.zeros(0, FINDING), Counters())
 
     def _hits(self, scope: Scope, absorbed: Absorbed, links: Links) -> list[tuple[int, Scope, Hit]]:
         """The rows of one scope that rules hold for."""
         judge = self.decider.judges[scope]
         if not judge.rules:
             return []
-        types = [int(key_type) for key_type, name in SCOPE_OF_TYPE.items() if name == scope]
-        rows = np.flatnonzero((absorbed.row >= 0) & np.isin(links.key_type, types))
+        rows = np.flatnonzero(TYPES_OF_SCOPE[scope][links.key_type] & (absorbed.row >= 0))
         table, keys = self.state.table.rows, absorbed.row[rows]
         features, at = absorbed.features[rows], absorbed.newest_at[rows]
         hits = judge.hits(features, at, table["quiet_level"][keys], table["quiet_until"][keys])

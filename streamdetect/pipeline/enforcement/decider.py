@@ -66,11 +66,11 @@ class Decider:
 
     def obey(
         self, policy: CompiledPolicy, mode: Mode, rows: NDArray[np.void], subject_of: Callable[[int], SubjectKey]
-    ) -> NDArray[np.int64]:
+    ) -> None:
         """Go by a policy from now on; what is in force, pardoned or counted by caps stays.
 
-        ``rows`` are the rows of state that the subjects have, ``subject_of`` names the subject of one. Returns those
-        that changed: when something is renewed is kept there as well.
+        ``rows`` are the rows of state that the subjects have, ``subject_of`` names the subject of one: when something
+        is renewed is kept there as well.
         """
         renewal = self.policy.model.ladder.renew_fraction
         self._go_by(policy, mode)
@@ -79,7 +79,6 @@ class Decider:
         )
         for row in changed.tolist():
             self.standings.note_quiet(rows[row], subject_of(row))
-        return changed
 
     def _go_by(self, policy: CompiledPolicy, mode: Mode) -> None:
         self.policy, self.mode = policy, mode

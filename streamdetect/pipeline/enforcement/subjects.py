@@ -20,6 +20,11 @@ SCOPE_OF_TYPE: Final[dict[KeyType, Scope]] = {
     KeyType.API_KEY: "api_key",
 }
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("subnet", "org", "api_key")
+# By scope: whether keys of a type (its number is the place) are subjects of it.
+TYPES_OF_SCOPE: Final = {
+    scope: np.array([False, *(SCOPE_OF_TYPE.get(key_type) == scope for key_type in KeyType)]) for scope in SHARED_SCOPES
+}
+assert [int(key_type) for key_type in KeyType] == list(range(1, len(KeyType) + 1))
 
 _PREFIX_OF_TYPE: Final = {KeyType.SUBNET_64: 64, KeyType.SUBNET_56: 56, KeyType.SUBNET_48: 48}
 _TYPE_OF_PREFIX: Final = {24: KeyType.SUBNET_24, **{prefix: key_type for key_type, prefix in _PREFIX_OF_TYPE.items()}}
