@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import hash64
 from streamdetect.kernels.index import find_or_add
@@ -20,10 +19,9 @@ def account_hash(account_id: str) -> np.uint64:
     return np.uint64(hash64(raw, 0, len(raw), np.uint64(0)))
 
 
-def learn_records(state: AccountsState, records: Sequence[tuple[str, AccountRecord | None]]) -> NDArray[np.int64]:
-    """Take in (account id, record) pairs in order; ``None`` is a tombstone. Returns the account rows touched."""
+def learn_records(state: AccountsState, records: Sequence[tuple[str, AccountRecord | None]]) -> None:
+    """Take in (account id, record) pairs in order; ``None`` is a tombstone."""
     state.reserve(len(records))
-    touched = []
     for account_id, record in records:
         before = state.table.count
         row = int(find_or_add(state.table.slots, state.table.rows, before, account_hash(account_id)))
@@ -38,8 +36,6 @@ def learn_records(state: AccountsState, records: Sequence[tuple[str, AccountReco
         created_at = None if record is None else record.created_at
         if created_at is not None and (account["created_at"] < 0 or created_at < account["created_at"]):
             account["created_at"] = created_at
-        touched.append(row)
-    return np.unique(np.array(touched, np.int64))
 
 
 def _standing(record: AccountRecord | None) -> int:
