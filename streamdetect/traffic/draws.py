@@ -92,13 +92,19 @@ def skewed_below(keys: Keys, limit: Integers) -> Integers:
 
 def chosen(keys: Keys, weights: Sequence[int]) -> Integers:
     """Pick one index per key with probability proportional to its weight."""
-    edges = np.cumsum(np.asarray(weights, np.int64))
+    return ranked(keys, np.cumsum(np.asarray(weights, np.int64)))
+
+
+def ranked(keys: Keys, edges: Integers) -> Integers:
+    """Pick one index per key, by the sums of weights up to and with each."""
     return np.searchsorted(edges, below(keys, int(edges[-1])), side="right").astype(np.int64)
 
 
-def popularity(count: int, skew_percent: int) -> list[int]:
-    """Weights that fall with the rank as 1 / rank ** (skew_percent / 100), at least 1."""
-    return [max(1, round(1_000_000 / (rank + 1) ** (skew_percent / 100))) for rank in range(count)]
+@cache
+def popularity(count: int, skew_percent: int) -> Integers:
+    """Sums of weights that fall with the rank as 1 / rank ** (skew_percent / 100) and are at least 1."""
+    weights = [max(1, round(1_000_000 / (rank + 1) ** (skew_percent / 100))) for rank in range(count)]
+    return np.cumsum(np.array(weights, np.int64))
 
 
 def blocks(count: int, sizes: Integers, key: int) -> Integers:

@@ -77,10 +77,11 @@ class Language:
         frames = self.frames[group]
         lengths = np.empty(len(keys), np.int64)
         pieces = self.pieces
+        sizes = pieces.parts[0].lengths
         shape = (frames.starts, frames.tokens, self.word_starts, self.word_counts, self.constant)
         sentences = np.ascontiguousarray(sentences, np.int64)
         tokens = np.empty(_count(keys, sentences, frames.starts), np.int64)
-        total = _compose(keys, salted(keys, 1), sentences, *shape, pieces.lengths, tokens, lengths)
+        total = _compose(keys, salted(keys, 1), sentences, *shape, sizes, tokens, lengths)
         return sequences(pieces, tokens, lengths, total)
 
 

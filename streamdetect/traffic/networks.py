@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamdetect.traffic.addresses import COUNTRY_WEIGHTS, Space
 from streamdetect.traffic.draws import Integers, Keys, below, chosen, mix, salted
-from streamdetect.traffic.texts import Bytes, Texts, joined
+from streamdetect.traffic.texts import Bytes, Texts, joined, text_column
 
 HOME, CARRIER, SITE, SERVER, TUNNEL = range(5)
 _LEASE_DAYS: Final = np.array([7, 1, 3650, 3650, 1], np.int64)  # how long a line of each kind keeps its host number
@@ -126,7 +126,7 @@ class Places:
         out = np.empty(len(self.providers) * _HOST_MAX, np.uint8)
         starts, lengths = np.arange(len(self.providers)) * _HOST_MAX, np.empty(len(self.providers), np.int64)
         _write_addresses(self.four, self.wide, self.ends, self.six, out, lengths)
-        return joined(b'"client_ip":"', Texts(out, starts, lengths), b'"', space.members.take(self.providers))
+        return joined(b'"client_ip":"', text_column(out, starts, lengths), b'"', space.members.take(self.providers))
 
 
 def home_countries(network: Network, people: People, space: Space) -> Integers:

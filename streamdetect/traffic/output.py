@@ -30,7 +30,7 @@ _GZIP: Final = 31
 class Sink(Protocol):
     """What requests can be written to."""
 
-    def write(self, data: bytes, /) -> object:
+    def write(self, data: bytes | memoryview, /) -> object:
         """Take some bytes."""
         ...
 
@@ -43,7 +43,7 @@ class Compressed:
         self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         self._pending: Future[None] | None = None
 
-    def write(self, data: bytes, /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         """Take some bytes, after those before them are written."""
         self._wait()
         self._pending = self._thread.submit(self._compress, data)
@@ -57,7 +57,7 @@ class Compressed:
         self._wait()
         self._file.write(self._compressor.flush())
 
-    def _compress(self, data: bytes) -> None:
+    def _compress(self, data: bytes | memoryview) -> None:
         self._file.write(self._compressor.compress(data))
 
     def _wait(self) -> None:

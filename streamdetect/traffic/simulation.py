@@ -26,7 +26,7 @@ from streamdetect.traffic.population import DAY_MS, HOUR_MS, arrivals
 from streamdetect.traffic.speech.campaign import TemplatesVoice
 from streamdetect.traffic.split import Side
 from streamdetect.traffic.strands import Cohort, Strand, World, cohort_of, strands_of
-from streamdetect.traffic.texts import Texts, decimals, hexadecimals, joined, scattered
+from streamdetect.traffic.texts import Texts, decimals, hexadecimals, joined, written
 
 DEFAULT_START_MS: Final = 1_767_571_200_000  # 2026-01-05T00:00:00Z, a Monday
 DEFAULT_BACKGROUND: Final = 2.0
@@ -64,7 +64,7 @@ class Tally:
 class Batch:
     """Request lines in order of time, and what the attackers know of them: cover traffic, and every exchange."""
 
-    requests: bytes
+    requests: memoryview
     covers: bytes
     attack: bytes
     events: int
@@ -73,7 +73,7 @@ class Batch:
     @property
     def lines(self) -> list[bytes]:
         """Return the requests one by one."""
-        return self.requests.splitlines(keepends=True)
+        return bytes(self.requests).splitlines(keepends=True)
 
     @property
     def cover(self) -> list[bytes]:
@@ -197,9 +197,9 @@ class Simulation:
             tally.cover += len(mine) if covers else 0
             tally.conversations += int(np.count_nonzero(mine.turns == 0))
         return Batch(
-            requests=scattered(len(plan), requests).packed(),
+            requests=written(len(plan), requests),
             covers=self._cover_lines(plan, keys, hidden).packed(),
-            attack=scattered(len(plan), attack).packed(),
+            attack=bytes(written(len(plan), attack)),
             events=len(plan),
             last_ms=self.spec.start_ms + int(plan.times_ms[-1]),
         )

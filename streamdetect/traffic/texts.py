@@ -1,7 +1,9 @@
-"""Texts as columns: one byte string a row, as spans into a shared buffer, put together by compiled code.
+"""Texts as columns: one byte string a row, put together by compiled code when they are written, and not before.
 
-A Python object per piece of an event would cost ten times what everything else does. Rows are bytes that stand in a
-JSON string as they are (escaped once, when they are read), so putting a request line together is copying.
+A Python object per piece of an event would cost ten times what everything else does, and so would copying each piece
+from one intermediate text to the next. So joining, hiding and picking rows only notes where the bytes are; each byte is
+copied once more, into the line it stands in. Rows are bytes that stand in a JSON string as they are (escaped once, when
+they are read).
 """
 
 from collections.abc import Sequence
@@ -16,45 +18,80 @@ from numpy.typing import NDArray
 from streamdetect.traffic.draws import Integers, Keys
 
 Bytes = NDArray[np.uint8]
+Rows = NDArray[np.integer] | NDArray[np.bool_] | slice
 
 _DIGITS: Final = 20
-_NOTHING: Final = np.zeros(1, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """One byte string per row: ``buffer[starts[i]:starts[i] + lengths[i]]``. Rows may overlap or repeat."""
+class Part:
+    """One piece of each row: ``buffer[starts[i]:starts[i] + lengths[i]]``. Pieces may overlap or repeat."""
 
     buffer: Bytes
     starts: Integers
     lengths: Integers
 
-    def __len__(self) -> int:
-        return len(self.starts)
 
-    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_] | slice) -> "Texts":
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """One byte string per row: the pieces of all parts end to end."""
+
+    parts: tuple[Part, ...]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def lengths(self) -> Integers:
+        """Return the length of each row."""
+        total = np.zeros(self.count, np.int64)
+        for part in self.parts:
+            total += part.lengths
+        return total
+
+    def take(self, rows: Rows) -> "Texts":
         """Return the rows that an index array, mask or slice names."""
-        return Texts(self.buffer, np.ascontiguousarray(self.starts[rows]), np.ascontiguousarray(self.lengths[rows]))
+        parts = tuple(
+            Part(part.buffer, np.ascontiguousarray(part.starts[rows]), np.ascontiguousarray(part.lengths[rows]))
+            for part in self.parts
+        )
+        return Texts(parts, len(parts[0].starts))
 
     def where(self, mask: NDArray[np.bool_]) -> "Texts":
         """Return the same rows, those outside the mask emptied."""
-        return Texts(self.buffer, self.starts, np.where(mask, self.lengths, 0))
+        parts = tuple(Part(part.buffer, part.starts, part.lengths * mask) for part in self.parts)
+        return Texts(parts, self.count)
+
+    def flat(self) -> Part:
+        """Return the rows as one part, copied together if they are not."""
+        if len(self.parts) == 1:
+            return self.parts[0]
+        lengths = self.lengths
+        starts = np.empty(self.count, np.int64)
+        out = np.empty(_positions(lengths, starts), np.uint8)
+        _write(self, out, starts.copy())
+        return Part(out, starts, lengths)
+
+    def settled(self) -> "Texts":
+        """Return the same rows copied together, for columns that are taken from again and again."""
+        return Texts((self.flat(),), self.count)
 
     def packed(self) -> bytes:
         """Return the rows end to end."""
-        return (self if self._is_packed() else joined(self)).buffer.tobytes()
-
-    def _is_packed(self) -> bool:
-        ends = self.starts + self.lengths
-        return len(self.buffer) == int(self.lengths.sum()) and bool((ends[:-1] == self.starts[1:]).all())
+        return bytes(written(self.count, [(np.arange(self.count), self)]))
 
     def tolist(self) -> list[bytes]:
         """Return one object per row."""
-        raw = self.buffer.tobytes()
-        return [
-            raw[start : start + length]
-            for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
-        ]
+        part = self.flat()
+        raw = part.buffer.tobytes()
+        spans = zip(part.starts.tolist(), part.lengths.tolist(), strict=True)
+        return [raw[start : start + length] for start, length in spans]
+
+
+def text_column(buffer: Bytes, starts: Integers, lengths: Integers) -> Texts:
+    """Return the column of spans of one buffer."""
+    return Texts((Part(buffer, starts, lengths),), len(starts))
 
 
 def texts_of(strings: Sequence[bytes]) -> Texts:
@@ -64,54 +101,52 @@ def texts_of(strings: Sequence[bytes]) -> Texts:
     [b'<a>', b'<>', b'<bc>']
     """
     lengths = np.fromiter(map(len, strings), np.int64, len(strings))
-    buffer = np.frombuffer(b"".join(strings) + b"\0", np.uint8).copy()
-    return Texts(buffer, np.cumsum(lengths) - lengths, lengths)
+    return text_column(_constant(b"".join(strings)), np.cumsum(lengths) - lengths, lengths)
 
 
 def empty(count: int) -> Texts:
     """Return ``count`` empty rows."""
-    return Texts(_NOTHING, np.zeros(count, np.int64), np.zeros(count, np.int64))
+    return _everywhere(b"", count)
 
 
 def joined(*parts: Texts | bytes) -> Texts:
     """Put columns together row by row; bytes stand in every row. At least one part must be a column."""
-    columns = [part for part in parts if isinstance(part, Texts)]
-    lengths = np.full(len(columns[0]), sum(len(part) for part in parts if isinstance(part, bytes)), np.int64)
-    for column in columns:
-        lengths += column.lengths
-    at = np.empty(len(lengths), np.int64)
-    out = np.empty(_positions(lengths, at), np.uint8)
-    starts, prefix = at.copy(), b""
-    for part in parts:
-        if isinstance(part, bytes):
-            prefix += part
-        else:
-            _append(_constant(prefix), part.buffer, part.starts, part.lengths, out, at)
-            prefix = b""
-    if prefix:
-        _append(_constant(prefix), _NOTHING, *_nothing(len(lengths)), out, at)
-    return Texts(out, starts, lengths)
+    count = next(len(part) for part in parts if isinstance(part, Texts))
+    columns = (part if isinstance(part, Texts) else _everywhere(part, count) for part in parts)
+    return Texts(tuple(part for column in columns for part in column.parts), count)
 
 
 def sequences(pieces: Texts, tokens: Integers, lengths: Integers, total: int) -> Texts:
     """Return rows of ``lengths[i]`` bytes (``total`` in all) made of the pieces that ``tokens`` names, end to end."""
     out = np.empty(total, np.uint8)
-    _lay_out(pieces.buffer, pieces.starts, pieces.lengths, tokens, out)
+    whole = pieces.flat()
+    _lay_out(whole.buffer, whole.starts, whole.lengths, tokens, out)
     starts = np.empty(len(lengths), np.int64)
     _positions(lengths, starts)
-    return Texts(out, starts, lengths)
+    return text_column(out, starts, lengths)
 
 
-def scattered(count: int, parts: Sequence[tuple[NDArray[np.integer], Texts]]) -> Texts:
-    """Return ``count`` rows, of which each part gives those at its places; the others are empty."""
+def scattered(count: int, columns: Sequence[tuple[NDArray[np.integer], Texts]]) -> Texts:
+    """Return ``count`` rows, of which each column gives those at its places; the others are empty."""
+    parts = []
+    for rows, texts in columns:
+        for part in texts.parts:
+            starts, lengths = np.zeros(count, np.int64), np.zeros(count, np.int64)
+            starts[rows], lengths[rows] = part.starts, part.lengths
+            parts.append(Part(part.buffer, starts, lengths))
+    return Texts(tuple(parts), count) if parts else empty(count)
+
+
+def written(count: int, columns: Sequence[tuple[NDArray[np.integer], Texts]]) -> memoryview:
+    """Write ``count`` rows end to end, of which each column gives those at its places; the others are empty."""
     lengths = np.zeros(count, np.int64)
-    for rows, texts in parts:
+    for rows, texts in columns:
         lengths[rows] = texts.lengths
     starts = np.empty(count, np.int64)
     out = np.empty(_positions(lengths, starts), np.uint8)
-    for rows, texts in parts:
-        _append(_NOTHING[:0], texts.buffer, texts.starts, texts.lengths, out, starts[rows])
-    return Texts(out, starts, lengths)
+    for rows, texts in columns:
+        _write(texts, out, starts[rows])
+    return out.data
 
 
 def decimals(values: Integers) -> Texts:
@@ -123,7 +158,7 @@ def decimals(values: Integers) -> Texts:
     out = np.empty(len(values) * _DIGITS, np.uint8)
     starts, lengths = np.empty(len(values), np.int64), np.empty(len(values), np.int64)
     _write_decimals(np.ascontiguousarray(values, np.int64), out, starts, lengths)
-    return Texts(out, starts, lengths)
+    return text_column(out, starts, lengths)
 
 
 def hexadecimals(keys: Keys, digits: int = 16) -> Texts:
@@ -134,16 +169,26 @@ def hexadecimals(keys: Keys, digits: int = 16) -> Texts:
     """
     out = np.empty(len(keys) * digits, np.uint8)
     _write_hexadecimals(np.ascontiguousarray(keys, np.uint64), digits, out)
-    return Texts(out, np.arange(len(keys)) * digits, np.full(len(keys), digits, np.int64))
+    return text_column(out, np.arange(len(keys)) * digits, np.full(len(keys), digits, np.int64))
+
+
+def _everywhere(text: bytes, count: int) -> Texts:
+    return text_column(_constant(text), np.zeros(count, np.int64), np.full(count, len(text), np.int64))
 
 
 @cache
+def _small_constant(text: bytes) -> Bytes:
+    return np.frombuffer(text + b"\0", np.uint8).copy()
+
+
 def _constant(text: bytes) -> Bytes:
-    return np.frombuffer(text + b"\0", np.uint8).copy()[: len(text)]
+    """Return bytes as an array, with one more, for an empty array has no place to point to."""
+    return _small_constant(text) if len(text) < 256 else np.frombuffer(text + b"\0", np.uint8).copy()
 
 
-def _nothing(count: int) -> tuple[Integers, Integers]:
-    return np.zeros(count, np.int64), np.zeros(count, np.int64)
+def _write(texts: Texts, out: Bytes, at: Integers) -> None:
+    for part in texts.parts:
+        _append(part.buffer, part.starts, part.lengths, out, at)
 
 
 @njit(cache=True, nogil=True)
@@ -166,10 +211,10 @@ def _positions(lengths: Integers, starts: Integers) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _append(prefix: Bytes, buffer: Bytes, starts: Integers, lengths: Integers, out: Bytes, at: Integers) -> None:
+def _append(buffer: Bytes, starts: Integers, lengths: Integers, out: Bytes, at: Integers) -> None:
     for row in range(len(starts)):
-        position = copied(prefix, 0, len(prefix), out, at[row])
-        at[row] = copied(buffer, starts[row], lengths[row], out, position)
+        if lengths[row]:
+            at[row] = copied(buffer, starts[row], lengths[row], out, at[row])
 
 
 @njit(cache=True, nogil=True)

@@ -14,7 +14,7 @@ from numba import njit
 
 from streamdetect.traffic.draws import Integers, Keys, mixed, reduced
 from streamdetect.traffic.language import Language
-from streamdetect.traffic.texts import Bytes, Texts, copied
+from streamdetect.traffic.texts import Bytes, Texts, copied, text_column
 
 _NOBODY: Final = np.zeros(0, np.uint64)
 _FNV_OFFSET: Final = np.uint64(0xCBF29CE484222325)
@@ -62,10 +62,11 @@ def translated(
 
 def disguised(texts: Texts, keys: Keys, percent: int) -> Texts:
     """Put a zero-width character into some words, and letters of another alphabet that look the same into others."""
-    out = np.empty(int(texts.lengths.sum()) * 4, np.uint8)
+    whole = texts.flat()
+    out = np.empty(int(whole.lengths.sum()) * 4, np.uint8)
     starts, lengths = np.empty(len(texts), np.int64), np.empty(len(texts), np.int64)
-    used = _disguise(texts.buffer, texts.starts, texts.lengths, keys, percent, out, starts, lengths)
-    return Texts(out[:used].copy(), starts, lengths)
+    used = _disguise(whole.buffer, whole.starts, whole.lengths, keys, percent, out, starts, lengths)
+    return text_column(out[:used].copy(), starts, lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +94,17 @@ def _reworded(
     vocabulary: Vocabulary,
     kept: Kept | None,
 ) -> Texts:
-    words, none = vocabulary.words, np.zeros(0, np.int64)
+    whole, words, none = texts.flat(), vocabulary.words.flat(), np.zeros(0, np.int64)
     hashes, ends, groups = (kept.hashes, kept.group_ends, kept.groups) if kept else (_NOBODY, none, none)
     lengths = np.zeros(len(texts), np.int64)
     shape = (
-        texts.buffer, texts.starts, texts.lengths, keys, share, free, blocks, vocabulary.block,
+        whole.buffer, whole.starts, whole.lengths, keys, share, free, blocks, vocabulary.block,
         words.buffer, words.starts, words.lengths, hashes, ends, groups,
     )  # fmt: skip
     _reword(*shape, np.zeros(0, np.uint8), lengths)
     out = np.empty(int(lengths.sum()), np.uint8)
     _reword(*shape, out, lengths)
-    return Texts(out, np.cumsum(lengths) - lengths, lengths)
+    return text_column(out, np.cumsum(lengths) - lengths, lengths)
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import orjson
 import pytest
-from simulated import is_young, shingles, simulated, spec_of, subnet
+from small_runs import is_young, shingles, simulated, spec_of, subnet
 
 from streamdetect.traffic.population import DAY_MS, HOUR_MS
 from streamdetect.traffic.simulation import DEFAULT_START_MS, Simulation

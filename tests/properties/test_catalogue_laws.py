@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
-from simulated import SCENARIOS, digest, simulated, sizes_of, spec_of
+from small_runs import SCENARIOS, digest, simulated, sizes_of, spec_of
 
 from streamdetect.kernels.chunk import chunk_of
 from streamdetect.messages.request import RequestEvent

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 
 import numpy as np
-from simulated import SCENARIOS, is_young, shingles, simulated, subnet
+from small_runs import SCENARIOS, is_young, shingles, simulated, subnet
 
 from streamdetect.traffic.population import DAY_MS, HOUR_MS
 from streamdetect.traffic.simulation import DEFAULT_START_MS

@@ -8,7 +8,7 @@ import numpy as np
 from streamdetect.traffic.draws import Integers, Keys, below, chosen, drawn, lognormal_table, mix, salted
 from streamdetect.traffic.language import Language, built_in, sentences_of
 from streamdetect.traffic.material.source import AgentPrompt, AgentTexts, Slots, Tasks
-from streamdetect.traffic.texts import Texts, joined
+from streamdetect.traffic.texts import Texts, joined, texts_of
 from streamdetect.traffic.wording import Vocabulary, paraphrased
 
 _WORDS_A_SENTENCE: Final = 11
@@ -137,14 +137,7 @@ class Written:
             sentences_of(self._language, "role", keys, 1),
             self._language.write("instruction", salted(keys, 608), 2 + below(salted(keys, 609), 9)),
         )
-        lines = self._language.lines["public"]
-        numbers = np.concatenate((np.arange(len(lines)), len(lines) + np.arange(_PUBLIC)))
-        whole = Texts(
-            np.concatenate((lines.buffer, rest.buffer)),
-            np.concatenate((lines.starts, rest.starts + len(lines.buffer))),
-            np.concatenate((lines.lengths, rest.lengths)),
-        )
-        return whole.take(numbers)
+        return texts_of([*self._language.lines["public"].tolist(), *rest.tolist()])
 
     @cached_property
     def _passages(self) -> Texts:
@@ -158,7 +151,7 @@ class WrittenTasks:
         self._language, self._slots = built_in(), slots or Slots()
         keys = mix(np.arange(count, dtype=np.uint64) + np.full(count, seed_key, np.uint64))
         self._keys = keys
-        self._heads = self._head(keys, keys)
+        self._heads = self._head(keys, keys).settled()
         self._tails = self._tail(keys, keys)
         self._places = chosen(salted(keys, 614), (10, 60, 30))
         table = lognormal_table(

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from streamdetect.traffic.draws import Integers, Keys, below, chosen, popularity, salted
+from streamdetect.traffic.draws import Integers, Keys, below, popularity, ranked, salted
 from streamdetect.traffic.language import built_in
 from streamdetect.traffic.material.source import AgentPrompt, Material, Slots
 from streamdetect.traffic.speech.people import AccountSystems, People, PeopleVoice
@@ -60,7 +60,7 @@ class TemplatesVoice:
         self.count = max(1, round(spec.count * scale))
         editions = _EDITIONS if spec.rotation_days else 1
         self._tasks = material.tasks(self.count * editions, key, spec.slots)
-        self._weights = popularity(min(self.count, len(self._tasks)), spec.skew_percent)
+        self._edges = popularity(min(self.count, len(self._tasks)), spec.skew_percent)
         self._foreign = Vocabulary.foreign(built_in())
         self._systems = AccountSystems(material, spec.system_percent)
         self._agent = AgentVoice(Agent(prompt=spec.inside), material, key) if spec.inside else None
@@ -69,13 +69,13 @@ class TemplatesVoice:
         """Fill templates."""
         templates = self._chosen(batch)
         prompts = self.worded(templates, batch.words)
-        grading = np.flatnonzero(below(salted(batch.words, 780), 100) < self._spec.grading_percent)
-        if len(grading):
-            graders = below(salted(batch.words[grading], 781), _GRADERS)
-            rest = np.setdiff1d(np.arange(len(batch)), grading)
-            rubrics = self._material.rubrics(graders.astype(np.uint64), batch.words[grading])
-            prompts = scattered(len(batch), [(grading, rubrics), (rest, prompts.take(rest))])
-            templates[grading] = len(self._tasks) + graders
+        grading = below(salted(batch.words, 780), 100) < self._spec.grading_percent
+        rows = np.flatnonzero(grading)
+        if len(rows):
+            graders = below(salted(batch.words[rows], 781), _GRADERS)
+            rubrics = self._material.rubrics(graders.astype(np.uint64), batch.words[rows])
+            prompts = joined(scattered(len(batch), [(rows, rubrics)]), prompts.where(~grading))
+            templates[rows] = len(self._tasks) + graders
         if self._agent is not None:
             systems, inline = self._agent.instructions(batch)
             return Said(joined(inline, prompts), systems, templates)
@@ -105,7 +105,7 @@ class TemplatesVoice:
         return texts
 
     def _chosen(self, batch: Turns) -> Integers:
-        rank = chosen(salted(batch.words, 630), self._weights)
+        rank = ranked(salted(batch.words, 630), self._edges)
         days = self._spec.rotation_days
         if not days:
             return rank

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from streamdetect.traffic.draws import Keys, below, chosen, popularity, salted
+from streamdetect.traffic.draws import Keys, below, chosen, popularity, ranked, salted
 from streamdetect.traffic.language import built_in
 from streamdetect.traffic.material.source import Material
 from streamdetect.traffic.speech.voice import Said, Turns
@@ -65,9 +65,9 @@ class PeopleVoice:
         texts = self._material.people(words, batch.turns)
         if spec.code_behind:
             loop = (kinds == _SHARED) | (batch.turns > 0)
-            rows, rest = np.flatnonzero(loop), np.flatnonzero(~loop)
+            rows = np.flatnonzero(loop)
             results = joined(b"\\n", self._material.tool_results(words[rows]))
-            texts = scattered(len(batch), [(rows, results), (rest, texts.take(rest))])
+            texts = joined(scattered(len(batch), [(rows, results)]), texts.where(~loop))
         leads = [
             (rows, lead(batch.take(rows)))
             for kind, lead in self._leads.items()
@@ -79,14 +79,14 @@ class PeopleVoice:
 
     def _in_own_language(self, batch: Turns, texts: Texts) -> Texts:
         people = np.where(batch.users != 0, batch.users, batch.accounts)
-        foreign = np.flatnonzero(below(salted(people, 710), 100) < self._spec.foreign_percent)
+        elsewhere = below(salted(people, 710), 100) < self._spec.foreign_percent
+        foreign = np.flatnonzero(elsewhere)
         if not len(foreign):
             return texts
         names = built_in().foreign_names
         languages = below(salted(people[foreign], 711), len(names))
         other = translated(texts.take(foreign), batch.words[foreign], languages, self._foreign)
-        rest = np.setdiff1d(np.arange(len(batch)), foreign)
-        return scattered(len(batch), [(rest, texts.take(rest)), (foreign, other)])
+        return joined(texts.where(~elsewhere), scattered(len(batch), [(foreign, other)]))
 
     @cached_property
     def _leads(self) -> dict[int, Lead]:
@@ -123,8 +123,8 @@ class PeopleVoice:
 
 def _copied(table: Texts, salt: int) -> Lead:
     """Return what copies a text that everybody knows, popular ones more often."""
-    weights = popularity(len(table), _SKEW_PERCENT)
-    return lambda batch: joined(table.take(chosen(salted(batch.words, salt), weights)), b"\\n\\n")
+    edges = popularity(len(table), _SKEW_PERCENT)
+    return lambda batch: joined(table.take(ranked(salted(batch.words, salt), edges)), b"\\n\\n")
 
 
 class AccountSystems:

@@ -80,11 +80,11 @@ class AgentVoice:
         """Find words for users, behind the program's instructions where the client sends them inline."""
         prompt = self._spec.prompt
         texts = self._people.prompts(batch)
-        results = np.flatnonzero((batch.turns > 0) & (below(salted(batch.words, 750), 100) < prompt.tool_percent))
-        if len(results):
-            rest = np.setdiff1d(np.arange(len(batch)), results)
-            returned = self._material.tool_results(batch.words[results])
-            texts = scattered(len(batch), [(results, returned), (rest, texts.take(rest))])
+        results = (batch.turns > 0) & (below(salted(batch.words, 750), 100) < prompt.tool_percent)
+        rows = np.flatnonzero(results)
+        if len(rows):
+            returned = scattered(len(batch), [(rows, self._material.tool_results(batch.words[rows]))])
+            texts = joined(returned, texts.where(~results))
         systems, inline = self.instructions(batch)
         return Said(joined(inline, texts), systems, np.full(len(batch), -1, np.int64))
 
