@@ -73,6 +73,7 @@ def brute_force(events, decisions, labels, cover=frozenset()):
     subjects, restricted, seen = defaultdict(Subject), set(), set()
     hours = defaultdict(lambda: {"sent": 0, "denied": 0, "active": set(), "hit": set()})
     waiting = sorted(decisions, key=lambda one: one.issued_at)
+    events = sorted(events, key=lambda one: (one["occurred_at"], one["event_id"], one["account_id"]))
     slots = sorted({event["occurred_at"] // ROUND_MS for event in events})
     for slot in slots:
         for event in (one for one in events if one["occurred_at"] // ROUND_MS == slot):

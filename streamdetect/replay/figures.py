@@ -20,6 +20,7 @@ Rows = NDArray[np.void]
 Flags = NDArray[np.bool_]
 
 HORIZONS_MS = {"6h": 6 * 3_600_000, "24h": 24 * 3_600_000, "7d": 7 * 24 * 3_600_000}
+SHARES = (0.5, 0.95)
 _NEVER_MS = np.iinfo(np.int64).max
 _PER_DAYS = 100_000
 _DIGITS = 6
@@ -93,6 +94,7 @@ def _figures(group: _Group) -> dict[str, Any]:
             "honest_account_days": days,
             "honest_requests": int(honest["sent"].sum()),
             "honest_requests_denied": int(honest["denied"].sum()),
+            "time_to_restricted_s": {f"{share:.0%}": _time_to_share(group, share) for share in SHARES},
             "leakage_by_output_tokens": _ratio(int(attack["leaked_tokens"].sum()), int(attack["planned_tokens"].sum())),
             "budget": budget(attack),
             "at": {
@@ -138,10 +140,32 @@ def _time_to_first(group: _Group, rung: int) -> float | None:
     acted = group.attack[group.attack["first_action_at"][:, rung] > 0]
     np.minimum.at(first, acted["campaign"], acted["first_action_at"][:, rung])
     present = np.unique(group.attack["campaign"][group.attack["first_at"] > 0])
-    waits = sorted(
-        float("inf") if first[number] == _NEVER_MS else (int(first[number]) - int(group.start[number])) / 1000
-        for number in present.tolist()
+    return _median_wait(
+        [
+            float("inf") if first[number] == _NEVER_MS else (int(first[number]) - int(group.start[number])) / 1000
+            for number in present.tolist()
+        ]
     )
+
+
+def _time_to_share(group: _Group, share: float) -> float | None:
+    """Seconds from a campaign's first request until that share of its accounts heard of by then is restricted.
+
+    The first time, the median over campaigns as in ``_time_to_first``.
+    """
+    waits = []
+    for number in np.unique(group.attack["campaign"][group.attack["first_at"] > 0]).tolist():
+        mine = group.attack[(group.attack["campaign"] == number) & (group.attack["first_at"] > 0)]
+        hit = np.sort(mine["first_action_at"][:, RATE_LIMIT - 1])
+        hit = hit[hit > 0]
+        heard = np.searchsorted(np.sort(mine["first_at"]), hit, "right")
+        enough = np.flatnonzero(np.arange(1, len(hit) + 1) >= share * heard)
+        waits.append((int(hit[enough[0]]) - int(group.start[number])) / 1000 if len(enough) else float("inf"))
+    return _median_wait(waits)
+
+
+def _median_wait(waits: list[float]) -> float | None:
+    waits = sorted(waits)
     if not waits or np.isinf(waits[len(waits) // 2]):
         return None
     return round((waits[(len(waits) - 1) // 2] + waits[len(waits) // 2]) / 2, 3)

@@ -185,6 +185,19 @@ def check(found, attack, against, honest):
         )  # fmt: skip
         middle = (waits[len(waits) // 2] + waits[~(len(waits) // 2)]) / 2 if waits else math.inf
         assert found["time_to_first_s"][action] == (None if middle == math.inf else round(middle, 3))
+    for share, told in found["evaluation"]["time_to_restricted_s"].items():
+        waits = []
+        for name, start in starts.items():
+            mine = [a for a in attack if a.label["campaign_id"] == name and a.requests]
+            hits = sorted(a.first_action[2] for a in mine if 2 in a.first_action)
+            enough = (
+                at for place, at in enumerate(hits, 1)
+                if place >= {"50%": 0.5, "95%": 0.95}[share] * sum(a.requests[0] <= at for a in mine)
+            )  # fmt: skip
+            waits += [(next(enough, math.inf) - start) / 1000] if start is not None else []
+        waits.sort()
+        middle = (waits[len(waits) // 2] + waits[~(len(waits) // 2)]) / 2 if waits else math.inf
+        assert told == (None if middle == math.inf else round(middle, 3))
     budget = found["evaluation"]["budget"]
     linked = [one for one in attack if 2 in one.first_action]
     assert budget["v0"] == sum(not after for after, _ in gained)
