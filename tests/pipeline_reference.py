@@ -75,6 +75,31 @@ def low_policy(**caps):
     return load_policy(text)
 
 
+_OTHER = (
+    ("version = 1", "version = 2"),
+    ("max_ahead_ms = 604_800_000", "max_ahead_ms = 3_600_000"),
+    ("requests_1m > 3", "requests_1m > 1"),
+    ("subnets_1h >= 3", "subnets_1h >= 2"),
+    ("_young_1d >= 3", "_young_1d >= 2"),
+    ("renew_fraction = 0.5", "renew_fraction = 0.95"),
+    ("rate_limit_per_hour = 50_000", "rate_limit_per_hour = 2"),
+    ("t0_days = 7", "t0_days = 3"),
+    ("t1_days = 30", "t1_days = 5"),
+    ("min_shingles = 8", "min_shingles = 17"),
+    ("template = 3", "template = 2"),
+    ("org = 3", "org = 2"),
+)
+
+
+def other_policy(effective_at=None):
+    """Give a policy that differs wherever a stage reads one."""
+    text = low_policy().text
+    for old, new in _OTHER:
+        assert old in text, old
+        text = text.replace(old, new)
+    return load_policy(text if effective_at is None else f"effective_at = {effective_at}\n{text}")
+
+
 def event(number, account, at, **fields):
     return {"event_id": f"e{number}", "account_id": account, "occurred_at": at, **fields}
 

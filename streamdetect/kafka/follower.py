@@ -73,6 +73,11 @@ class Follower:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    def check(self) -> None:
+        """Raise what ended the following, if anything did."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            self._task.result()
+
     async def until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until everything written before the start has been reported.
 

@@ -144,6 +144,17 @@ CATALOGUE: Final = (
         "Who deleted it? What it held and was not read is lost.",
         "topic",
     ),
+    _counter(
+        "policies", "Records of the policy obeyed: taken, refused, withdrawn.", "Refused: read the log.", "status"
+    ),
+    _gauge("policy_waiting", "1 while a policy was told and is not in effect everywhere.", "It waits for event time."),
+    _counter(
+        "overrides",
+        "Records of overrides read, by effect; cleared, unreadable.",
+        "Unreadable: see who writes.",
+        "kind",
+    ),
+    _gauge("kill_switch", "1 while nothing new is put in force because people said so.", "Ask who set it, and why."),
     _counter("restarts", "Times a follower lost its broker and started again.", "The broker is unwell.", "topic"),
 )
 

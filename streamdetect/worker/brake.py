@@ -17,12 +17,13 @@ RESTRICTING = ("issued", "renewed")
 
 @dataclass(slots=True)
 class Brake:
-    """``wall_s`` gives seconds, ``behind_s`` how far the worker is behind."""
+    """``wall_s`` gives seconds, ``behind_s`` how far the worker is behind; while ``killed`` nothing new passes."""
 
     per_minute: int
     lag_max_s: float
     wall_s: Callable[[], float]
     behind_s: Callable[[], float]
+    killed: Callable[[], bool] = lambda: False
     held_max: int = 10_000
     _passed: deque[float] = field(default_factory=deque)
     _held: OrderedDict[str, tuple[Decision, int]] = field(default_factory=OrderedDict)  # with the partition it is of
@@ -86,7 +87,7 @@ class Brake:
         return [] if known else [decision.model_copy(update={"status": "held"})]
 
     def _take(self) -> bool:
-        if self.behind_s() > self.lag_max_s:
+        if self.killed() or self.behind_s() > self.lag_max_s:
             return False
         now = self.wall_s()
         while self._passed and self._passed[0] <= now - MINUTE_S:

@@ -4,25 +4,27 @@ A chunk that is delivered again is recognised by its offsets and changes nothing
 images: so the state counts every record once, whoever owns the partition.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.errors import PolicyError
 from streamdetect.kernels.chunk import Chunk
 from streamdetect.kernels.hashing import hash_spans
 from streamdetect.kernels.murmur2 import key_partitions
 from streamdetect.messages.dead_letter import DeadLetter
-from streamdetect.messages.decision import Decision
+from streamdetect.messages.decision import Decision, Mode
+from streamdetect.messages.override import Override
 from streamdetect.pipeline.accept.columns import Reject, RequestColumns
 from streamdetect.pipeline.accept.dead_letters import dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
-from streamdetect.pipeline.decisions.policy import CompiledPolicy
+from streamdetect.pipeline.decisions.policy import CompiledPolicy, load_policy
+from streamdetect.pipeline.decisions.schedule import Coming
 from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord
 from streamdetect.pipeline.outputs import Counters
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
@@ -48,19 +50,92 @@ class Outcome:
 
 
 class Detector:
-    """All shards of one process. ``partitions`` is the number that requests, links and evidence have in common."""
+    """All shards of one process. ``partitions`` is the number that requests, links and evidence have in common.
+
+    ``policy`` and ``mode`` are what it starts with; ``mode_of`` tells the mode of another policy.
+    """
 
     def __init__(
         self,
         policy: CompiledPolicy,
-        mode: Literal["shadow", "live"],
+        mode: Mode,
         request_topics: tuple[str, ...],
         partitions: int,
+        mode_of: Callable[[CompiledPolicy], Mode] | None = None,
     ) -> None:
         self.policy, self.mode, self.partitions = policy, mode, partitions
+        self._mode_of = mode_of or (lambda _policy: mode)
+        self._told: CompiledPolicy | None = None
+        self._people: dict[str, Override] = {}
         self.shards: dict[int, Shard] = {}
         self._adopted: Mapping[SubjectKey, SubjectRecord] = {}
         self._sources = {topic: index for index, topic in enumerate(sorted(request_topics))}
+
+    def schedule(self, policy: CompiledPolicy) -> None:
+        """Go over to another policy at its time, in each partition for itself; replaces one that waits."""
+        self._told = policy
+        for node in self._nodes():
+            node.schedule(policy, self._mode_of(policy))
+
+    def withdraw(self) -> None:
+        """No policy waits any more, and none was told; the one in effect stays."""
+        self._told = None
+        for node in self._nodes():
+            node.coming = None
+
+    def heed(self, key: str, override: Override | None) -> dict[int, list[Decision]]:
+        """Take in what people decided, ``None`` takes it back; returns what that lifts, by partition."""
+        if override is None:
+            self._people.pop(key, None)
+        else:
+            self._people[key] = override
+        return {partition: self._lifts(shard, [(key, override)]) for partition, shard in self.shards.items()}
+
+    def add(self, partition: int, shard: Shard) -> list[Decision]:
+        """Take up a shard that was restored; it learns what people told. Returns what that lifts."""
+        self.shards[partition] = shard
+        if self._told is not None:
+            nodes: tuple[AccountsNode | AssociationsNode, ...] = (shard.accounts, shard.associations)
+            for node, text in zip(nodes, shard.told_policies, strict=True):
+                if (saved := self._saved(text)) is not None:
+                    node.obey(saved, self._mode_of(saved))
+                node.schedule(self._told, self._mode_of(self._told))
+        return self._lifts(shard, list(self._people.items()))
+
+    def _saved(self, text: str) -> CompiledPolicy | None:
+        """The policy a shard had been told of when it was saved, if it is of our id and can still be run."""
+        try:
+            policy = load_policy(text) if text else None
+        except PolicyError:
+            return None
+        return policy if policy is not None and policy.model.id == self.policy.model.id else None
+
+    @property
+    def in_effect(self) -> dict[str, CompiledPolicy]:
+        """The policies that some stage here goes by, by hash."""
+        return {node.policy.hash: node.policy for node in self._nodes()}
+
+    def mode_in(self, partition: int) -> Mode:
+        """The mode the accounts of a partition are decided on in."""
+        shard = self.shards.get(partition)
+        return shard.accounts.mode if shard else self.mode
+
+    def max_skew_ms(self, partition: int) -> int:
+        """How far a partition may be ahead of the others, by the policy in effect there."""
+        shard = self.shards.get(partition)
+        return (shard.accounts.policy if shard else self.policy).model.max_skew_ms
+
+    @property
+    def waits(self) -> bool:
+        """Whether a policy was told that is not in effect everywhere yet."""
+        return any(node.coming for node in self._nodes())
+
+    @staticmethod
+    def _lifts(shard: Shard, told: Sequence[tuple[str, Override | None]]) -> list[Decision]:
+        return [*shard.accounts.overrides(told).decisions, *shard.associations.overrides(told).decisions]
+
+    def _nodes(self) -> list[AccountsNode | AssociationsNode]:
+        return [node for shard in self.shards.values() for node in (shard.accounts, shard.associations)]
 
     def adopt(self, in_force: Mapping[SubjectKey, SubjectRecord]) -> None:
         """Go on from what is in force, in the shards that are made from now on."""
@@ -81,13 +156,15 @@ class Detector:
             AccountsNode(self.policy, self.mode, self.partitions, self.partitions, self._adopted),
             AssociationsNode(self.policy, self.mode, self.partitions, self._adopted),
             Watermark(self.policy.model.max_ahead_ms),
+            self.policy.hash,
         )
 
     def shard(self, partition: int) -> Shard:
         """The shard of a partition; a new one where none was restored."""
         shard = self.shards.get(partition)
         if shard is None:
-            shard = self.shards[partition] = self.new_shard()
+            shard = self.new_shard()
+            self.add(partition, shard)
         return shard
 
     def keep_only(self, partitions: set[int]) -> None:
@@ -120,8 +197,7 @@ class Detector:
     @property
     def evicted(self) -> int:
         """Accounts, keys and subjects forgotten because a bound was reached."""
-        nodes = [node for shard in self.shards.values() for node in (shard.accounts, shard.associations)]
-        return sum(node.state.evicted + node.standings.evicted for node in nodes)
+        return sum(node.state.evicted + node.standings.evicted for node in self._nodes())
 
     def requests(self, chunk: Chunk) -> Outcome:
         """Request events: accept, accounts, decisions; rows for the owners of shared keys."""
@@ -221,12 +297,13 @@ class Detector:
 
     def _believable(self, partition: int, columns: RequestColumns, rejects: list[Reject]) -> RequestColumns:
         """Reject events from the future, and move the watermark."""
-        watermark = self.shard(partition).watermark
-        ids = columns.account_id
-        future = watermark.judge(columns.occurred_at, hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0)))
+        shard, ids = self.shard(partition), columns.account_id
+        accounts = hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0))
+        shard.watermark.max_ahead_ms = shard.accounts.policy.model.max_ahead_ms
+        future = _judged(shard.watermark, shard.accounts.coming, columns.occurred_at, accounts)
         if not future.any():
             return columns
-        message = f"more than {self.policy.model.max_ahead_ms} ms ahead of the stream"
+        message = f"more than {shard.watermark.max_ahead_ms} ms ahead of the stream"
         rejects += [Reject(int(record), "future", "occurred_at", message) for record in columns.record[future]]
         return columns.take(np.flatnonzero(~future))
 
@@ -235,3 +312,18 @@ class Detector:
         belongs = key_partitions(buffer, chunk.keys.start, chunk.keys.end, self.partitions)
         outcome.null_keys = int(np.count_nonzero(belongs < 0))
         outcome.foreign_keys = int(np.count_nonzero((belongs >= 0) & (belongs != chunk.partition)))
+
+
+def _judged(
+    watermark: Watermark, coming: Coming | None, occurred_at: NDArray[np.int64], accounts: NDArray[np.uint64]
+) -> NDArray[np.bool_]:
+    """Which events are from the future; after the one that brings the coming policy by its bound."""
+    if coming is None:
+        return watermark.judge(occurred_at, accounts)
+    believed = ~watermark.copy().judge(occurred_at, accounts)
+    at = coming.place(np.where(believed, occurred_at, -1))
+    if at is None:
+        return watermark.judge(occurred_at, accounts)
+    before = watermark.judge(occurred_at[: at + 1], accounts[: at + 1])
+    watermark.max_ahead_ms = coming.policy.model.max_ahead_ms
+    return np.concatenate([before, watermark.judge(occurred_at[at + 1 :], accounts[at + 1 :])])

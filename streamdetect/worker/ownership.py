@@ -7,7 +7,7 @@ way. Everything else is forgotten, and restored before its first chunk.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from streamdetect.errors import StreamdetectError
 from streamdetect.messages.decision import Decision
@@ -21,7 +21,8 @@ from streamdetect.worker.saver import Saver
 class Ownership:
     """``enforce`` puts in force again what the log of decisions has.
 
-    ``failed`` is awaited with what went wrong while restoring; the process must not go on after that.
+    ``failed`` is awaited with what went wrong while restoring; the process must not go on after that. ``lifted`` is
+    called with what overrides lift in a shard that was restored, before an image of it is written.
     """
 
     def __init__(
@@ -32,9 +33,10 @@ class Ownership:
         brake: Brake | None,
         enforce: Callable[[Iterable[Decision]], Awaitable[Sent]],
         failed: Callable[[StreamdetectError], Awaitable[None]],
+        lifted: Callable[[int, Sequence[Decision]], None] = lambda _partition, _decisions: None,
     ) -> None:
         self._detector, self._saver, self._recovery, self._brake = detector, saver, recovery, brake
-        self._enforce, self._failed = enforce, failed
+        self._enforce, self._failed, self._lifted = enforce, failed, lifted
         self._generation = -1
         self._ours: set[int] = set()
         self._here: set[int] = set()
@@ -75,13 +77,14 @@ class Ownership:
     async def _restore(self, partitions: set[int], generation: int) -> None:
         try:
             for restored in await self._recovery.restore(partitions, generation):
-                self._detector.shards[restored.partition] = restored.shard
+                lifted = self._detector.add(restored.partition, restored.shard)
                 self._saver.begin(restored.partition, restored.lineage)
                 if restored.lineage.next_sequence == 0:
                     # A first image of nothing: from here on a successor knows where the log of decisions began.
                     await self._saver.save(restored.partition, anyway=True)
                 if self._brake is not None:
                     self._brake.go_on(restored.held, restored.partition)
+                self._lifted(restored.partition, lifted)
                 await asyncio.gather(*await self._enforce(restored.shard.followed()))
                 self._here.add(restored.partition)
         except StreamdetectError as error:

@@ -7,7 +7,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import faust
@@ -19,7 +20,7 @@ from streamdetect.kafka.outbox import Outbox
 from streamdetect.kafka.plan import CHANGELOG, DECISIONS, ENFORCEMENT, full_name
 from streamdetect.kafka.reader import TopicReader
 from streamdetect.kafka.security import ssl_context
-from streamdetect.messages.decision import Heartbeat
+from streamdetect.messages.decision import Decision, Heartbeat
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.warm import warm
 from streamdetect.settings import Settings
@@ -29,6 +30,7 @@ from streamdetect.telemetry.server import TelemetryServer
 from streamdetect.worker.agents import declare_agents
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.chunks import ChunkLimits
+from streamdetect.worker.controls import Controls
 from streamdetect.worker.detector import Detector
 from streamdetect.worker.engine import MEMBER_BEAT_S, SESSION_S, declare_app, serve
 from streamdetect.worker.in_force import InForce
@@ -88,7 +90,10 @@ class Worker:
     ) -> None:
         self._settings, self._policy, self._mode, self._partitions = settings, policy, mode, partitions
         self._metrics = Metrics()
-        self._detector = Detector(policy, mode, settings.request_topics, partitions)
+        self._detector = Detector(
+            policy, mode, settings.request_topics, partitions, lambda other: settings.mode or other.model.mode
+        )
+        self._controls = Controls(settings, policy, self._detector, self._metrics)
         self._lease = Lease(SESSION_S - MEMBER_BEAT_S)
         self._app: faust.App | None = None
         self._work: Work | None = None
@@ -98,6 +103,7 @@ class Worker:
         self._stopping = False
         self._evicted = 0
         self._rewritten = 0
+        self._in_effect: set[str] = set()
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -111,7 +117,8 @@ class Worker:
         with server:
             sys.stderr.write(f"metrics on {server.url}/metrics\n")
             # Packed rows are hashes, which do not compress: lz4 took a fifth of the worker's time for nothing.
-            async with Outbox(settings, metrics=self._metrics, compression=None) as outbox, self._enforced(outbox):
+            outbox = Outbox(settings, metrics=self._metrics, compression=None)
+            async with outbox, self._enforced(outbox), self._controls:
                 app = self._build(outbox)
                 log(__name__).info(
                     "worker starts",
@@ -130,7 +137,7 @@ class Worker:
         self._in_force = InForce(
             topic, outbox, self._detector.hear, ours=self._detector.decides_on, guard=self._lease.check
         )
-        if self._mode != "live":
+        if self._settings.mode == "shadow":  # whatever the policy says
             yield
             return
         async with Follower(self._settings, topic, self._in_force.seen, metrics=self._metrics) as follower:
@@ -176,7 +183,8 @@ class Worker:
         )
         declare_table(app, "state", partitions=self._partitions)
         self._app = app
-        self._ownership = Ownership(self._detector, saver, recovery, brake, publisher.enforce_again, app.crash)
+        lifted = self._controls.lifted = partial(self._say_lifted, publisher)
+        self._ownership = Ownership(self._detector, saver, recovery, brake, publisher.enforce_again, app.crash, lifted)
         self._work = Work(
             settings,
             self._detector,
@@ -196,6 +204,12 @@ class Worker:
         self._every(HEARTBEAT_S, lambda: self._beat(publisher))
         return app
 
+    def _say_lifted(self, publisher: Publisher, partition: int, decisions: Sequence[Decision]) -> None:
+        """Publish what an override led to; no image that knows of it is written before."""
+        if decisions:
+            assert self._saver is not None
+            self._saver.hold(partition, lambda: None, asyncio.ensure_future(publisher.say(decisions, partition)))
+
     def _every(self, interval_s: float, work: Callable[[], Any]) -> None:
         async def tick(*_: Any) -> None:
             await work()
@@ -206,7 +220,13 @@ class Worker:
     def _brake(self) -> Brake | None:
         if self._settings.clock == "event":
             return None
-        return Brake(self._settings.restrictions_per_minute, self._settings.lag_max_s, time.time, self._behind_s)
+        return Brake(
+            self._settings.restrictions_per_minute,
+            self._settings.lag_max_s,
+            time.time,
+            self._behind_s,
+            self._controls.killed,
+        )
 
     async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:
         assert self._app is not None
@@ -285,7 +305,7 @@ class Worker:
             return False
         if tp.topic not in self._settings.request_topics:
             return True
-        ahead = self._detector.watermark_ms(tp.partition) - self._policy.model.max_skew_ms
+        ahead = self._detector.watermark_ms(tp.partition) - self._detector.max_skew_ms(tp.partition)
         if ahead <= 0:
             return True
         others = (other for other in self._request_partitions() if other.partition != tp.partition)
@@ -312,6 +332,17 @@ class Worker:
         evicted = self._detector.evicted
         metrics.counter("evictions").labels("state").inc(max(0, evicted - self._evicted))
         self._evicted = evicted
+        self._watch_controls()
+
+    def _watch_controls(self) -> None:
+        self._controls.check()
+        self._metrics.gauge("policy_waiting").set(self._detector.waits)
+        self._metrics.gauge("kill_switch").set(self._controls.killed())
+        in_effect = self._detector.in_effect
+        if (hashes := set(in_effect)) != self._in_effect:
+            self._in_effect = hashes
+            told = [{"version": one.model.version, "policy_hash": one.hash} for one in in_effect.values()]
+            log(__name__).info("policies in effect", policy=self._policy.model.id, in_effect=told)
 
     async def _beat_lease(self) -> None:
         assert self._app is not None
@@ -327,7 +358,7 @@ class Worker:
                 published_at=int(time.time() * 1000),
                 watermark=self._detector.watermark_ms(tp.partition) or None,
                 lag_ms=self._behind_ms(tp),
-                mode=self._mode,
+                mode=self._detector.mode_in(tp.partition),
             )
             await publisher.beat(beat)
 

@@ -63,6 +63,14 @@ class Publisher:
             sent += await self.publish(decision, partition)
         return sent
 
+    async def say(self, decisions: Iterable[Decision], partition: int) -> None:
+        """Publish decisions that no chunk led to; delivery is awaited."""
+        self._guard()
+        sent: Sent = []
+        for decision in decisions:
+            sent += await self.publish(decision, partition)
+        await asyncio.gather(*sent)
+
     async def publish(self, decision: Decision, partition: int = 0) -> Sent:
         """Log a decision, and put it in force if it is one that is enforced; the brake may hold it."""
         sent: Sent = []

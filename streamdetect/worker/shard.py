@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamdetect.kernels.images import Image, StageImage
 from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.enforcement.standing import Standings
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
@@ -28,12 +29,17 @@ class Shard:
     ``stamps`` are the times (ms) of the records at the positions, by which a topic that was deleted and made again is
     told from the one before; ``incarnations`` counts how often that was seen.
 
+    ``told_policies`` are the texts of policies other than the one of ``start_hash`` that accounts and associations had
+    gone over to when they were saved.
+
     ``log_from`` is, by partition of the decision log, where a successor must begin to read what was decided since.
     """
 
     accounts: AccountsNode
     associations: AssociationsNode
     watermark: Watermark
+    start_hash: str = ""
+    told_policies: tuple[str, str] = ("", "")
     positions: dict[str, int] = field(default_factory=dict)
     stamps: dict[str, int] = field(default_factory=dict)
     incarnations: dict[str, int] = field(default_factory=dict)
@@ -48,6 +54,7 @@ class Shard:
         source = StageImage(
             {
                 "watermark": self.watermark.capture(),
+                "policies": [self._told_text(self.accounts.policy), self._told_text(self.associations.policy)],
                 "positions": dict(self.positions),
                 "stamps": dict(self.stamps),
                 "incarnations": dict(self.incarnations),
@@ -58,6 +65,9 @@ class Shard:
             }
         )
         return Image({**self.accounts.capture(stripe), **self.associations.capture(stripe), "source": source})
+
+    def _told_text(self, policy: CompiledPolicy) -> str:
+        return "" if policy.hash == self.start_hash else policy.text
 
     @staticmethod
     def add_held(image: Image, held: Iterable[Decision]) -> None:
@@ -70,6 +80,8 @@ class Shard:
         self.associations.restore(images)
         source: dict[str, Any] = images[-1].stages["source"].meta
         self.watermark.restore(source["watermark"])
+        accounts_policy, associations_policy = source.get("policies", ("", ""))
+        self.told_policies = accounts_policy, associations_policy
         self.positions, self.marks, self.log_from = source["positions"], source["marks"], source["log_from"]
         self.stamps, self.incarnations = source["stamps"], source["incarnations"]
         self.repeated_until = source["repeated_until"]

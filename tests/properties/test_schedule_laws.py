@@ -16,6 +16,7 @@ from pipeline_reference import (
     keys_digest,
     links_from,
     low_policy,
+    other_policy,
     standings_digest,
 )
 from pipeline_streams import cuts, events, facts, rows, take_facts
@@ -27,29 +28,6 @@ compiled = settings(deadline=None, max_examples=60)
 modes = st.sampled_from(["live", "shadow"])
 # Within, before and after the times of the streams; None takes effect at once.
 times = st.one_of(st.integers(START, START + 30_000), st.integers(START, START + 3 * DAY_MS), st.none())
-
-_OTHER = (
-    ("version = 1", "version = 2"),
-    ("requests_1m > 3", "requests_1m > 1"),
-    ("subnets_1h >= 3", "subnets_1h >= 2"),
-    ("_young_1d >= 3", "_young_1d >= 2"),
-    ("renew_fraction = 0.5", "renew_fraction = 0.95"),
-    ("rate_limit_per_hour = 50_000", "rate_limit_per_hour = 2"),
-    ("t0_days = 7", "t0_days = 3"),
-    ("t1_days = 30", "t1_days = 5"),
-    ("min_shingles = 8", "min_shingles = 17"),
-    ("template = 3", "template = 2"),
-    ("org = 3", "org = 2"),
-)
-
-
-def other_policy(effective_at=None):
-    """Give a policy that differs wherever a stage reads one."""
-    text = low_policy().text
-    for old, new in _OTHER:
-        assert old in text, old
-        text = text.replace(old, new)
-    return load_policy(text if effective_at is None else f"effective_at = {effective_at}\n{text}")
 
 
 def accounts(policy=None):

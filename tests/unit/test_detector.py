@@ -10,9 +10,12 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipeline_reference import ASK, START, cut, event, low_policy
+from override_reference import allow
+from pipeline_reference import ASK, START, cut, event, low_policy, other_policy
 
 from streamdetect.kernels.chunk import chunk_of
+from streamdetect.pipeline.decisions.policy import load_policy
+from streamdetect.pipeline.decisions.schedule import Coming
 from streamdetect.worker.detector import Detector
 
 PARTITIONS = 2
@@ -221,3 +224,81 @@ def test_a_time_from_the_future_is_set_aside_and_does_not_move_the_watermark():
     outcome = one.requests(log.chunk(range(3)))
     assert [(letter.code, letter.offset) for _, letter in outcome.dead_letters] == [("future", 1)]
     assert one.watermark_ms(0) == START + 1
+
+
+# Policies and overrides
+
+
+@settings(max_examples=25)
+@given(places=PLACES, effective_at=st.one_of(st.none(), st.integers(START, START + 48 * 700)))
+def test_a_policy_takes_over_at_the_same_record_however_chunks_are_cut(places, effective_at):
+    def run(places):
+        one = Pass()
+        one.detector.schedule(other_policy(effective_at))
+        return one.go(places).decisions, sorted(one.detector.in_effect)
+
+    assert run(places) == run(())
+
+
+@settings(max_examples=25)
+@given(places=PLACES, ahead=st.lists(st.integers(0, 3), min_size=20, max_size=20))
+def test_how_far_ahead_an_event_may_be_changes_with_the_policy_at_its_record(places, ahead):
+    """Jumps of a day: too far for the other policy, near enough for the first."""
+    jumps = [START + sum(ahead[:number]) * DAY_MS + number for number in range(len(ahead))]
+    log = Log(TOPIC, 0, [orjson.dumps(event(n, f"a{n}", at)) for n, at in enumerate(jumps)])
+
+    def run(chunks):
+        one = detector()
+        one.schedule(other_policy(jumps[10]))
+        return [letter.offset for chunk in chunks for _, letter in one.requests(chunk).dead_letters]
+
+    refused = run(log.chunks([*range(21)]))
+    assert run(log.chunks(places)) == refused
+    first = next(n for n, at in enumerate(jumps) if at >= jumps[10])
+    assert min(refused, default=first + 1) > first
+
+
+def test_a_shard_goes_on_with_the_policy_it_was_told():
+    log = Log(TOPIC, 0, [orjson.dumps(event(n, "a", START + n)) for n in range(2)])
+    one = detector()
+    one.schedule(other_policy())
+    one.requests(log.chunk([0]))
+    image = one.shard(0).capture(0)
+    later = other_policy(START + DAY_MS)
+
+    def successor(policy, told_now):
+        fresh = Detector(policy, "live", (TOPIC,), PARTITIONS)
+        if told_now is not None:
+            fresh.schedule(told_now)
+        shard = fresh.new_shard()
+        shard.restore([image])
+        fresh.add(0, shard)
+        return [node.policy.hash for node in (shard.accounts, shard.associations)], shard.accounts.coming
+
+    low, other = low_policy().hash, other_policy().hash
+    # Links have not come, so associations had not gone over.
+    assert successor(low_policy(), later) == ([other, low], Coming(later, "live"))
+    # The topic has no policy of that id any more, or the process was started for another id: the file counts.
+    assert successor(low_policy(), None) == ([low, low], None)
+    renamed = load_policy(low_policy().text.replace('id = "default"', 'id = "another"'))
+    assert successor(renamed, None)[0] == [renamed.hash] * 2
+
+
+def test_overrides_reach_shards_that_come_later_and_lift_what_they_hold():
+    fields = {"account_created_at": START}
+    log = Log(TOPIC, 0, [orjson.dumps(event(n, "ann", START + n, **fields)) for n in range(8)])
+    one = detector()
+    (issued,) = one.requests(log.chunk(range(5))).decisions
+    image = one.shard(0).capture(0)
+
+    successor = detector()
+    assert successor.heed(*allow("account:ann")) == {}
+    shard = successor.new_shard()
+    shard.restore([image])
+    (lifted,) = successor.add(0, shard)
+    assert (lifted.status, lifted.decision_id) == ("released", issued.decision_id)
+    assert [d.simulated for d in successor.requests(log.chunk(range(5, 8))).decisions] == [True]
+
+    assert successor.heed("account:ann", None) == {0: []}
+    third = successor.new_shard()
+    assert successor.add(1, third) == []

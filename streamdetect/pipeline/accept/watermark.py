@@ -67,6 +67,10 @@ class Watermark:
         """The watermark."""
         return int(self._state[0])
 
+    def copy(self) -> "Watermark":
+        """Another one that has come as far."""
+        return Watermark(self.max_ahead_ms, self._state.copy(), self._times.copy(), self._accounts.copy())
+
     def capture(self) -> dict[str, list[int]]:
         """All of it, for an image."""
         return {"state": self._state.tolist(), "times": self._times.tolist(), "accounts": self._accounts.tolist()}
