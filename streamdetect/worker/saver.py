@@ -54,6 +54,7 @@ class _Partition:
     due_at: float
     waiting: list[_Waiting] = field(default_factory=list)
     saving: bool = False
+    in_image: int = 0  # chunks whose image is on its way
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -97,7 +98,7 @@ class Saver:
     @property
     def waiting(self) -> int:
         """Chunks processed whose image is not delivered yet."""
-        return sum(len(state.waiting) for state in self._partitions.values())
+        return sum(len(state.waiting) + state.in_image for state in self._partitions.values())
 
     def hold(self, partition: int, ack: Ack, delivered: "asyncio.Future[None]") -> None:
         """Ack a processed chunk with the next image, once what it led to is ``delivered``."""
@@ -130,7 +131,7 @@ class Saver:
                 return
             started, waiting, link = time.perf_counter(), state.waiting, state.lineage.link()
             # Until it is delivered what is captured is nowhere else: a partition that fails here must be restored.
-            state.waiting, state.saving = [], True
+            state.waiting, state.saving, state.in_image = [], True, len(waiting)
             size = await self._write(partition, link, waiting)
             self._advance(state, size)
             self._metrics.histogram("image_seconds").observe(time.perf_counter() - started)
@@ -156,7 +157,8 @@ class Saver:
 
     def _advance(self, state: _Partition, size: int) -> None:
         lineage = state.lineage
-        lineage.parent, lineage.next_sequence, state.saving = lineage.term, lineage.next_sequence + 1, False
+        lineage.parent, lineage.next_sequence = lineage.term, lineage.next_sequence + 1
+        state.saving, state.in_image = False, 0
         share = self._bytes_per_s / max(1, len(self._partitions))
         wait_s = min(max(self._interval_s, size / share), STRETCH_MAX * self._interval_s)
         state.due_at = self._now_s() + wait_s
