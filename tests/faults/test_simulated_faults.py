@@ -14,7 +14,7 @@ from collections import defaultdict
 import orjson
 import pytest
 from pipeline_reference import ASK, START, account_signals, event, key_signals, low_policy
-from simulated import PARTITIONS, REQUESTS, SETTINGS, Broker, Group, newest_by_subject, run_virtually
+from simulated_group import PARTITIONS, REQUESTS, SETTINGS, Broker, Group, newest_by_subject, run_virtually
 
 from streamdetect.kafka.plan import DECISIONS, ENFORCEMENT
 from streamdetect.messages.decision import Decision
