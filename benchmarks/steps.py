@@ -35,7 +35,7 @@ STEPS = (
     ("sketch", f"{_PIPELINE}.accept.sketch", "Sketcher.sketch"),
     ("observe (windows, repeats, tiers)", f"{_PIPELINE}.topology", "observe"),
     ("share", f"{_PIPELINE}.topology", "share"),
-    ("judge accounts", f"{_PIPELINE}.topology", "AccountsNode._decide"),
+    ("decide", f"{_PIPELINE}.enforcement.decider", "Decider.decide"),
     ("pack rows", "streamdetect.worker.detector", "pack_shared"),
     ("links: the rest", "streamdetect.worker.detector", "Detector.links"),
     ("unpack rows", "streamdetect.worker.detector", "unpack_links"),

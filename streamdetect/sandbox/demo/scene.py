@@ -62,7 +62,8 @@ class Scene:
         cohorts: dict[str, str] = {}
         for line in simulation.labels():
             label = orjson.loads(line)
-            cohorts[label["account_id"]] = label["cohort"]
+            if label["label"] != "other_abuse":  # neither the campaign nor honest: the demo is about those two
+                cohorts[label["account_id"]] = label["cohort"]
         self.campaign = frozenset(account for account, cohort in cohorts.items() if cohort == CAMPAIGN)
         self.look_alikes = frozenset(account for account, cohort in cohorts.items() if cohort == LOOK_ALIKE)
         self.honest = frozenset(cohorts) - self.campaign
@@ -77,7 +78,8 @@ class Scene:
             self._next = exchange
             if exchange is None or exchange.at_ms >= end_ms:
                 return taken
-            taken.append(exchange)
+            if exchange.account in self.campaign or exchange.account in self.honest:
+                taken.append(exchange)
             self._next = None
 
 
