@@ -24,7 +24,17 @@ app.command(
     traffic) and spares.jsonl.gz (prompts of templates that a campaign keeps back).
     """,
 )
-app.command("streamdetect.cli.policy:app", name="policy", help="Check policies, and list what their rules can read.")
+app.command(
+    "streamdetect.cli.policy:app",
+    name="policy",
+    help="Check policies, give them to running workers, and list what their rules can read.",
+)
+app.command(
+    "streamdetect.cli.override:app",
+    name="override",
+    help="Allow or deny a subject, whatever the detector decides, or take that back.",
+)
+app.command("streamdetect.cli.kill:app", name="kill", help="Stop all enforcement at once, or let it go on.")
 app.command(
     "streamdetect.cli.worker:worker",
     name="worker",

@@ -1,24 +1,25 @@
-"""``streamdetect policy``: check a policy before it runs, and list what its rules can read."""
+"""``streamdetect policy``: check a policy before it runs, give it to workers, list what its rules can read."""
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from streamdetect.errors import BadDataError, PolicyError
+from streamdetect.cli.flags import AsJson
+from streamdetect.errors import BadDataError
 from streamdetect.pipeline.decisions.features import SCOPES, Feature, names_of
-from streamdetect.pipeline.decisions.policy import TEXT_MAX, CompiledPolicy, default_policy, load_policy
+from streamdetect.pipeline.decisions.policy import TEXT_MAX, CompiledPolicy, default_policy, load_policy, policy_text
 
-app = App(name="policy", help="Check policies, and list what their rules can read.")
+app = App(name="policy", help="Check policies, give them to running workers, and list what their rules can read.")
 
 _BYTES_MAX: Final = 4 * TEXT_MAX
 _WINDOWS: Final = {None: "-", 60_000: "1m", 3_600_000: "1h", 86_400_000: "1d"}
 
 
 @app.command
-def check(file: Path, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def check(file: Path, *, as_json: AsJson = False) -> None:
     """Say whether a policy can run; name line and column of what is wrong.
 
     Parameters
@@ -29,19 +30,23 @@ def check(file: Path, *, as_json: Annotated[bool, Parameter(name="--json", negat
         Print the summary as JSON.
     """
     policy = read_policy(file)
-    model, counts = policy.model, _rule_counts(policy)
     if as_json:
-        head = model.model_dump(mode="json", include={"id", "version", "mode", "effective_at"})
-        print(json.dumps({**head, "hash": policy.hash, "rules": counts}))
+        print(json.dumps(summary_of(policy)))
         return
-    print(f"{file}: policy {model.id} version {model.version} can run")
-    print(f"  mode   {model.mode}")
-    print(f"  rules  {', '.join(f'{count} {scope}' for scope, count in counts.items()) or 'none'}")
-    print(f"  hash   {policy.hash}")
+    print(f"{file}: policy {policy.model.id} version {policy.model.version} can run")
+    print(described(policy))
+
+
+# In a module of its own: only this one needs a broker.
+app.command(
+    "streamdetect.cli.apply:apply",
+    name="apply",
+    help="Check a policy, then give it to the workers that obey its id; each goes over to it without a restart.",
+)
 
 
 @app.command
-def features(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
+def features(*, as_json: AsJson = False) -> None:
     """List the names a rule can use, with scope, unit, window and meaning.
 
     Parameters
@@ -67,6 +72,18 @@ def read_policy(file: Path | None) -> CompiledPolicy:
     return default_policy() if file is None else load_policy(_read(file), str(file))
 
 
+def summary_of(policy: CompiledPolicy) -> dict[str, object]:
+    """What a policy is, for JSON."""
+    head = policy.model.model_dump(mode="json", include={"id", "version", "mode", "effective_at"})
+    return {**head, "hash": policy.hash, "rules": _rule_counts(policy)}
+
+
+def described(policy: CompiledPolicy) -> str:
+    """What a policy is, for people: some lines."""
+    rules = ", ".join(f"{count} {scope}" for scope, count in _rule_counts(policy).items()) or "none"
+    return f"  mode   {policy.model.mode}\n  rules  {rules}\n  hash   {policy.hash}"
+
+
 def _read(file: Path) -> str:
     try:
         with file.open("rb") as stream:
@@ -75,12 +92,7 @@ def _read(file: Path) -> str:
         raise BadDataError(f"{file}: cannot be read: {error.strerror}") from None
     if len(data) > _BYTES_MAX:
         raise BadDataError(f"{file}: larger than {_BYTES_MAX} bytes, which no policy is")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
-        raise PolicyError("not UTF-8 from here on", line=line, column=column, source=str(file)) from None
+    return policy_text(data, str(file))
 
 
 def _rule_counts(policy: CompiledPolicy) -> dict[str, int]:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,8 +13,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from streamdetect.cli.grading import read_grading, read_passing, words
 from streamdetect.cli.policy import read_policy
+from streamdetect.cli.times import duration_ms, instant
 from streamdetect.errors import BadDataError, UsageError
-from streamdetect.messages.base import parse_instant
 from streamdetect.replay.detectors import read_decisions
 from streamdetect.replay.driver import Options, replay_files
 from streamdetect.replay.sources import read_chunks, size_of
@@ -90,7 +89,7 @@ def replay(
     if not inputs:
         raise UsageError("replay needs at least one input file, or - for standard input")
     chosen = read_policy(policy)
-    options = Options(mode=mode, from_ms=_instant(from_), to_ms=_instant(to), lateness_ms=_duration(lateness))
+    options = Options(mode=mode, from_ms=_at(from_), to_ms=_at(to), lateness_ms=duration_ms(lateness))
     for name in inputs:
         if name.startswith("--"):
             raise UsageError(f"replay has no option {name}; see streamdetect replay --help")
@@ -106,7 +105,7 @@ def replay(
     if labels is not None:
         grading = read_grading(
             labels, closed=closed_loop, cover=cover, attack=attack, manifest=manifest, reaction=reaction,
-            passing=read_passing(passes, _duration(passes_after)), seed=seed,
+            passing=read_passing(passes, duration_ms(passes_after)), seed=seed,
         )  # fmt: skip
     recorded = None if decisions is None else read_decisions(str(decisions))
     try:
@@ -121,26 +120,8 @@ def replay(
     _tell(summary, output, json=json)
 
 
-def _instant(text: str | None) -> int | None:
-    if text is None or text.isdigit():
-        return None if text is None else int(text)
-    instant = parse_instant(text)
-    if instant is None:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            raise UsageError(f"{text!r} is no time; write 2026-01-05T00:00:00Z or milliseconds since 1970")
-        return int(moment.timestamp() * 1000)
-    return instant
-
-
-def _duration(text: str) -> int:
-    units = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-    if len(text) < 2 or text[-1] not in units or not text[:-1].isdigit():
-        raise UsageError(f"{text!r} is no duration; write 90s, 15m, 6h or 7d")
-    return int(text[:-1]) * units[text[-1]]
+def _at(text: str | None) -> int | None:
+    return None if text is None else instant(text)
 
 
 @contextmanager

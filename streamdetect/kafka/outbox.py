@@ -8,7 +8,7 @@ stops without acking, and does the work again).
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Self
 
@@ -126,6 +126,7 @@ class Outbox:
         key: bytes | None = None,
         partition: int | None = None,
         timestamp_ms: int | None = None,
+        headers: Sequence[tuple[str, bytes]] = (),
     ) -> asyncio.Future[Stored]:
         """Hand over one record; waits while too much is under way. The future resolves on delivery.
 
@@ -138,7 +139,9 @@ class Outbox:
         sent: asyncio.Future[Stored] = asyncio.get_running_loop().create_future()
         self._enter(sent, size)
         try:
-            delivery = await self._producer.send(topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms)
+            delivery = await self._producer.send(
+                topic, value, key=key, partition=partition, timestamp_ms=timestamp_ms, headers=list(headers)
+            )
         except (KafkaError, OSError) as error:
             self._fail(_refused(topic, error))
             raise self._failure or _refused(topic, error) from None

@@ -64,6 +64,19 @@ async def create_and_check(
     return TopicsReport({name: topic.partitions for name, topic in seen.items()}, created, unchecked)
 
 
+async def demand_topic(settings: Settings, name: str, *, timeout_s: float = REACH_TIMEOUT_S) -> None:
+    """Raise ``UnreachableError`` if a topic is missing, or no broker answers in ``timeout_s``."""
+    async with _admin(settings, timeout_s) as admin:
+        # By the list of all topics: asking by name would make some brokers create it.
+        names = None if settings.topic_admin else [name]
+        found = name in _healthy(await admin.describe_topics(names))
+    if not found:
+        raise UnreachableError(
+            f"{settings.bootstrap_servers}: topic {name} is missing, or we have no permission to see it; "
+            "`streamdetect topics` creates it, `streamdetect topics --print acls` lists the rights"
+        )
+
+
 async def why_unreachable(settings: Settings, timeout_s: float) -> str:
     """What each bootstrap address answers to a connection, for an error message."""
     options = aiokafka_options(settings)

@@ -17,7 +17,7 @@ from streamdetect.kafka.plan import OVERRIDES, POLICY
 from streamdetect.messages.decision import Decision
 from streamdetect.messages.override import Override
 from streamdetect.messages.reading import read
-from streamdetect.pipeline.decisions.policy import CompiledPolicy, load_policy
+from streamdetect.pipeline.decisions.policy import CompiledPolicy, load_policy, policy_text
 from streamdetect.pipeline.enforcement.overrides import KILL_KEY
 from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
@@ -116,11 +116,7 @@ class Controls:
 
 def _policy_in(value: bytes, policy_id: str, source: str) -> CompiledPolicy:
     """The policy in a record. Raises ``PolicyError``."""
-    try:
-        text = value.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PolicyError("is not UTF-8", line=value.count(b"\n", 0, error.start) + 1, source=source) from None
-    policy = load_policy(text, source)
+    policy = load_policy(policy_text(value, source), source)
     if policy.model.id != policy_id:
         raise PolicyError(f"its id is {policy.model.id}, but its key is {policy_id}", source=source)
     return policy

@@ -83,6 +83,16 @@ def default_text() -> str:
     return (resources.files("streamdetect") / "policies" / "default.toml").read_text(encoding="utf-8")
 
 
+def policy_text(data: bytes, source: str = "policy") -> str:
+    """The text in bytes. Raises ``PolicyError`` with line and column of the first that is not UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = len(data[data.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
+        raise PolicyError("not UTF-8 from here on", line=line, column=column, source=source) from None
+
+
 def load_policy(text: str, source: str = "policy") -> CompiledPolicy:
     """Parse, check and compile one policy. Raises ``PolicyError`` with line and column inside ``source``."""
     text = text.replace("\r\n", "\n")
