@@ -66,6 +66,10 @@ def decisions_drawn(random, events, count):
             [("account", f"a{random.randrange(13)}")] * 3 + [("org", "org-a"), ("subnet", "192.0.2.0/24")]
         )
         action = random.choice((*ACTIONS, "rate_limit", "release"))
+        if found and random.random() < 0.4:  # renew one, so that its stretch goes on
+            old = random.choice(found)
+            subject, action = (old.subject.scope, old.subject.value), old.action
+            at = random.randrange(old.issued_at, max(old.issued_at, old.expires_at) + 1)
         limit = {"unit": "requests", "limit": random.randrange(4), "period": random.choice(("minute", "hour"))}
         found.append(
             Decision.model_validate(

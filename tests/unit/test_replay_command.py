@@ -1,7 +1,9 @@
 """The replay command with labels: what it writes, what it says, and what it refuses."""
 
 import gzip
+import math
 import re
+from random import Random
 from xml.etree import ElementTree as ET
 
 import orjson
@@ -150,6 +152,29 @@ def test_what_nothing_is_known_of_is_no_number(tmp_path, capsys, labels, request
     rate = summary["false_per_100k_account_days"]["verify"]
     assert (rate["value"], rate["account_days"]) == ((0.0, 1) if honest and requests else (None, 0))
     assert "loop" in capsys.readouterr().out
+
+
+def test_the_detector_knows_more_than_chance_and_shuffled_labels_do_not(traffic, tmp_path):
+    ours = replayed(traffic, tmp_path / "ours")
+    labels = [orjson.loads(line) for line in (traffic / "labels.jsonl").read_bytes().splitlines()]
+    names = [label["account_id"] for label in labels]
+    Random(1).shuffle(names)
+    shuffled = [label | {"account_id": name} for label, name in zip(labels, names, strict=True)]
+    (tmp_path / "labels.jsonl").write_bytes(b"".join(orjson.dumps(label) + b"\n" for label in shuffled))
+
+    chance = replayed(
+        traffic, tmp_path / "chance", labels=tmp_path / "labels.jsonl", decisions=tmp_path / "ours/decisions.jsonl"
+    )
+
+    share = sum(label["label"] == "campaign" for label in labels) / len(labels)
+    hit = len({one["subject"]["value"] for one in decisions_of(tmp_path / "ours")})
+    noise = 4 * math.sqrt(share * (1 - share) / hit)
+    assert ours["precision"]["verify"] > share + noise
+    assert abs(chance["precision"]["verify"] - share) < noise
+
+
+def decisions_of(folder):
+    return [orjson.loads(line) for line in (folder / "decisions.jsonl").read_bytes().splitlines()]
 
 
 def test_in_shadow_nothing_counts_as_an_action(traffic, tmp_path, capsys):
