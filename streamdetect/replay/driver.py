@@ -96,6 +96,8 @@ class Replay:
         entries, rejects = decode_accounts(lines)
         self.feed.dead_letters.update(reject.code for reject in rejects)
         known = [(entry.account_id, entry.account) for entry in entries]
+        if self.loop is not None:
+            self.loop.gateway.learn(known)
         homes = [int(account_hash(account_id)) % self.options.partitions for account_id, _ in known]
         for number, node in enumerate(self.rounds.accounts):
             node.records([record for record, home in zip(known, homes, strict=True) if home == number])

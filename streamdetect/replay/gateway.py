@@ -8,6 +8,7 @@ request, 120 bytes a subject.
 """
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +17,10 @@ from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import combine64, fmix64, hash64, hash_spans
 from streamdetect.kernels.index import KeyedRows, Record, find, find_or_add
+from streamdetect.messages.account import AccountRecord
 from streamdetect.messages.decision import Decision, Params, RateLimit, Subject, Tier, Verify
 from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
+from streamdetect.pipeline.accounts.records import standing_of
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION
 
 OBSERVE, RATE_LIMIT, VERIFY, SUSPEND = (
@@ -57,6 +60,7 @@ _SUBJECT = np.dtype(
     align=True,
 )
 _COUNTER = np.dtype([("key", "u8"), ("since", "i8"), ("period", "i8"), ("used", "i8")], align=True)
+_KNOWN = np.dtype([("key", "u8"), ("created_at", "i8"), ("tier", "u1")], align=True)
 _CHALLENGE = np.dtype([("key", "u8"), ("asked_at", "i8")], align=True)
 
 
@@ -105,9 +109,21 @@ class Gateway:
     _records: KeyedRows = field(default_factory=lambda: KeyedRows(_SUBJECT))
     _counters: KeyedRows = field(default_factory=lambda: KeyedRows(_COUNTER))
     _challenges: KeyedRows = field(default_factory=lambda: KeyedRows(_CHALLENGE))
+    _known: KeyedRows = field(default_factory=lambda: KeyedRows(_KNOWN))
 
     def __len__(self) -> int:
         return self._records.count
+
+    def learn(self, records: Sequence[tuple[str, AccountRecord | None]]) -> None:
+        """Know of accounts what the provider says, where events say nothing; the last record of an account counts."""
+        known = self._known
+        for account_id, record in records:
+            known.reserve(1)
+            row = find_or_add(known.slots, known.rows, known.count, text_hash(account_id))
+            known.count += row == known.count
+            created_at = None if record is None else record.created_at
+            known.rows[row]["created_at"] = -1 if created_at is None else created_at
+            known.rows[row]["tier"] = standing_of(record)
 
     def take(self, decision: Decision) -> None:
         """Put a decision in force. Simulated, held and lapsed ones change nothing; those of a subject come in order.
@@ -141,13 +157,17 @@ class Gateway:
             np.zeros(count, np.int64), np.zeros(count, np.int64),
         )  # fmt: skip
         if self._records.count:
+            created, tier = columns.account_created_at, columns.account_tier
+            if self._known.count:
+                created, tier = created.copy(), tier.copy()
+                _fill_known(self._known.slots, self._known.rows, asking.account, created, tier)
             self._challenges.reserve(count * (_FIRST_SUBNET + 1))
             self._challenges.count = _judge_requests(
                 self._records.slots, self._records.rows, self._counters.rows,
                 self._challenges.slots, self._challenges.rows, self._challenges.count,
                 _subjects_of(columns, asking.account), asking.account, asking.wants, asking.passes,
-                np.uint64(self.seed), self.proof_delay_ms, columns.occurred_at, columns.account_created_at,
-                columns.account_tier, columns.input_tokens, columns.output_tokens,
+                np.uint64(self.seed), self.proof_delay_ms, columns.occurred_at, created, tier,
+                columns.input_tokens, columns.output_tokens,
                 verdicts.denied, verdicts.level, verdicts.shared_level, verdicts.shared_since, verdicts.shared_until,
             )  # fmt: skip
         return verdicts
@@ -215,6 +235,26 @@ def _subjects_of(columns: RequestColumns, account: NDArray[np.uint64]) -> NDArra
         subjects,
     )
     return subjects
+
+
+@njit(cache=True, nogil=True)
+def _fill_known(
+    slots: NDArray[np.int32],
+    known: NDArray[np.void],
+    account: NDArray[np.uint64],
+    created: NDArray[np.int64],
+    tier: NDArray[np.uint8],
+) -> None:
+    for index in range(len(account)):
+        if created[index] >= 0 and tier[index] != 0:
+            continue
+        row = find(slots, known, account[index])
+        if row < 0:
+            continue
+        if created[index] < 0:
+            created[index] = known[row].created_at
+        if tier[index] == 0:
+            tier[index] = known[row].tier
 
 
 @njit(cache=True, nogil=True)

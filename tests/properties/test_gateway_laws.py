@@ -12,6 +12,7 @@ from pipeline_reference import START, columns_of, event
 from streamdetect.enforcer.limits import RateLimiter
 from streamdetect.enforcer.requests import GatewayRequest
 from streamdetect.enforcer.table import EnforcementTable
+from streamdetect.messages.account import AccountRecord
 from streamdetect.messages.decision import Decision
 from streamdetect.replay.gateway import ASKS, COMPLETES, NOTHING, Asking, Gateway
 from streamdetect.replay.truth import hashes_of_accounts
@@ -237,3 +238,38 @@ def test_a_decision_on_an_as_is_counted_and_left_out():
     gateway.take(decision_of(("asn", "64500"), 1, "rate_limit", START, 1000))
 
     assert (len(gateway), gateway.unmatched) == (0, 1)
+
+
+@compiled
+@given(seed=st.integers(0, 2**32), steps=st.integers(1, 40))
+def test_what_the_provider_says_of_accounts_counts_where_events_are_silent(seed, steps):
+    """The same stories with age and tier in account records, or in the events: same answers."""
+    random = Random(seed)
+    said = {
+        name: {
+            "account_created_at": random.choice((START - 9_000, START - 1_000)),
+            "account_tier": random.choice(TIERS),
+        }
+        for name in "abc"
+    }
+    told, silent = Gateway(), Gateway()
+    silent.learn(
+        [
+            (name, AccountRecord(account_id=name, created_at=one["account_created_at"], tier=one["account_tier"]))
+            for name, one in said.items()
+        ]
+    )
+    at = START
+    for step in range(steps):
+        at += random.choice((0, 400, 30_000))
+        if random.random() < 0.5:
+            decision = drawn_decision(random, step + 1, at)
+            told.take(decision)
+            silent.take(decision)
+            continue
+        plain = {
+            name: value
+            for name, value in drawn_request(random, step, at).items()
+            if name not in ("account_created_at", "account_tier")
+        }
+        assert judged(told, [plain | said[plain["account_id"]]]).denied == judged(silent, [plain]).denied

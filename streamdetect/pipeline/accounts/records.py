@@ -32,13 +32,13 @@ def learn_records(state: AccountsState, records: Sequence[tuple[str, AccountReco
             raw = np.frombuffer(account_id.encode(), np.uint8)
             state.name_new_rows(row, raw, np.zeros(1, np.int64), np.array([len(raw)]))
         account["dirty"] = 1
-        account["tier_recorded"] = _standing(record)
+        account["tier_recorded"] = standing_of(record)
         created_at = None if record is None else record.created_at
         if created_at is not None and (account["created_at"] < 0 or created_at < account["created_at"]):
             account["created_at"] = created_at
 
 
-def _standing(record: AccountRecord | None) -> int:
+def standing_of(record: AccountRecord | None) -> int:
     """A verified account is verified whatever its tier says; nothing known is unknown."""
     if record is None or record.deleted_at is not None:
         return int(AccountTier.UNKNOWN)
