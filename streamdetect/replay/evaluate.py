@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from streamdetect.kernels.index import NO_ROW, find
 from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION
-from streamdetect.replay.gateway import OBSERVE, RATE_LIMIT, Verdicts, text_hash
+from streamdetect.replay.gateway import OBSERVE, RATE_LIMIT, Verdicts
+from streamdetect.replay.subjects import text_hash
 from streamdetect.replay.truth import CAMPAIGN, LEGIT, Truth
 
 IGNORED, SENT, REFUSED, UNSENT = 0, 1, 2, 3  # an event as a request: none, asked for, refused as recorded, given up

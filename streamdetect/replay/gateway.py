@@ -7,7 +7,6 @@ is not touched by it. Decisions on an AS are counted and left out, since events 
 request, 120 bytes a subject.
 """
 
-import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,22 +14,20 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.hashing import combine64, fmix64, hash64, hash_spans
+from streamdetect.kernels.hashing import combine64, fmix64
 from streamdetect.kernels.index import KeyedRows, Record, find, find_or_add
 from streamdetect.messages.account import AccountRecord
 from streamdetect.messages.decision import Decision, Params, RateLimit, Subject, Tier, Verify
 from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
 from streamdetect.pipeline.accounts.records import standing_of
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION
+from streamdetect.replay.subjects import FIRST_SUBNET, PLACES, subject_key, subjects_of, text_hash
 
 OBSERVE, RATE_LIMIT, VERIFY, SUSPEND = (
     LEVEL_OF_ACTION[name] for name in ("observe", "rate_limit", "verify", "suspend")
 )
 NOTHING, ASKS, COMPLETES = 0, 1, 2  # what an event wants: a repeat or a refused one nothing
 
-_FIRST_SUBNET = 3  # places of a request's subjects: account, org, api_key, then subnets, longest prefix first
-_PLACES = 6
-_SCOPE_SALT = {"account": 1, "org": 2, "api_key": 3, 24: 4, 64: 5, 56: 6, 48: 7}
 _REQUESTS, _INPUT, _OUTPUT = 0, 1, 2
 _UNITS = {"requests": _REQUESTS, "input_tokens": _INPUT, "output_tokens": _OUTPUT}
 _PERIODS_MS = {"second": 1000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
@@ -161,11 +158,11 @@ class Gateway:
             if self._known.count:
                 created, tier = created.copy(), tier.copy()
                 _fill_known(self._known.slots, self._known.rows, asking.account, created, tier)
-            self._challenges.reserve(count * (_FIRST_SUBNET + 1))
+            self._challenges.reserve(count * (FIRST_SUBNET + 1))
             self._challenges.count = _judge_requests(
                 self._records.slots, self._records.rows, self._counters.rows,
                 self._challenges.slots, self._challenges.rows, self._challenges.count,
-                _subjects_of(columns, asking.account), asking.account, asking.wants, asking.passes,
+                subjects_of(columns, asking.account), asking.account, asking.wants, asking.passes,
                 np.uint64(self.seed), self.proof_delay_ms, columns.occurred_at, created, tier,
                 columns.input_tokens, columns.output_tokens,
                 verdicts.denied, verdicts.level, verdicts.shared_level, verdicts.shared_since, verdicts.shared_until,
@@ -205,38 +202,6 @@ class Gateway:
         record["counter"] = row
 
 
-def subject_key(subject: Subject) -> np.uint64:
-    """The number a subject is found by."""
-    if subject.scope == "subnet":
-        network = ipaddress.ip_network(subject.value)
-        bits = 32 if network.version == 4 else 128
-        raw = np.uint64(int(network.network_address) >> (bits - network.prefixlen))
-        return np.uint64(combine64(np.uint64(_SCOPE_SALT[network.prefixlen]), raw))
-    return np.uint64(combine64(np.uint64(_SCOPE_SALT[subject.scope]), text_hash(subject.value)))
-
-
-def text_hash(text: str) -> np.uint64:
-    """The hash of an id, equal to ``hash_spans`` of its bytes with seed 0."""
-    raw = np.frombuffer(text.encode(), np.uint8)
-    return np.uint64(hash64(raw, 0, len(raw), np.uint64(0)))
-
-
-def _subjects_of(columns: RequestColumns, account: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The subjects each event belongs to: ``uint64[n, 6]``, 0 where there is none."""
-    org, key = columns.org_id, columns.api_key_id
-    subjects = np.zeros((len(columns), _PLACES), np.uint64)
-    _fill_subjects(
-        account,
-        hash_spans(columns.identifiers, org.start, org.end, np.uint64(0)),
-        hash_spans(columns.identifiers, key.start, key.end, np.uint64(0)),
-        columns.address_family,
-        columns.address_high,
-        columns.address_low,
-        subjects,
-    )
-    return subjects
-
-
 @njit(cache=True, nogil=True)
 def _fill_known(
     slots: NDArray[np.int32],
@@ -255,29 +220,6 @@ def _fill_known(
             created[index] = known[row].created_at
         if tier[index] == 0:
             tier[index] = known[row].tier
-
-
-@njit(cache=True, nogil=True)
-def _fill_subjects(
-    account: NDArray[np.uint64],
-    org: NDArray[np.uint64],
-    api_key: NDArray[np.uint64],
-    family: NDArray[np.uint8],
-    high: NDArray[np.uint64],
-    low: NDArray[np.uint64],
-    subjects: NDArray[np.uint64],
-) -> None:
-    for index in range(len(account)):
-        subjects[index, 0] = combine64(np.uint64(1), account[index])
-        if org[index] != np.uint64(0):
-            subjects[index, 1] = combine64(np.uint64(2), org[index])
-        if api_key[index] != np.uint64(0):
-            subjects[index, 2] = combine64(np.uint64(3), api_key[index])
-        if family[index] == 4:
-            subjects[index, 3] = combine64(np.uint64(4), low[index] >> np.uint64(8))
-        elif family[index] == 6:
-            for shorter in range(3):
-                subjects[index, 3 + shorter] = combine64(np.uint64(5 + shorter), high[index] >> np.uint64(8 * shorter))
 
 
 @njit(cache=True, nogil=True)
@@ -328,13 +270,13 @@ def _judge_requests(
     shared_since: NDArray[np.int64],
     shared_until: NDArray[np.int64],
 ) -> int:
-    limits = np.empty(_PLACES, np.int64)
+    limits = np.empty(PLACES, np.int64)
     for index in range(len(occurred)):
         if wants[index] == NOTHING:
             continue
         now, top, limited, in_subnet = occurred[index], 0, 0, False
-        for place in range(_PLACES):
-            if subjects[index, place] == np.uint64(0) or (place >= _FIRST_SUBNET and in_subnet):
+        for place in range(PLACES):
+            if subjects[index, place] == np.uint64(0) or (place >= FIRST_SUBNET and in_subnet):
                 continue
             row = find(slots, records, subjects[index, place])
             if row < 0:
@@ -353,7 +295,7 @@ def _judge_requests(
                     shared_since[index], shared_until[index] = record.level_since, record.expires_at
             if record.level < RATE_LIMIT:
                 continue
-            in_subnet = in_subnet or place >= _FIRST_SUBNET
+            in_subnet = in_subnet or place >= FIRST_SUBNET
             if record.level == VERIFY and wants[index] == ASKS and passes[index] > 0.0:
                 challenge = combine64(account[index], record.decision)
                 found = find_or_add(asked_slots, asked, asked_count, challenge)
