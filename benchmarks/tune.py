@@ -23,7 +23,7 @@ from rich.progress import track
 
 FALSE_MAX = 200
 PROFILE = Profile(
-    name="tune", accounts=300, exchanges=40_000, days=2, seeds=(101,), background=2, honest=800, round_ms=60_000
+    name="tune", accounts=240, exchanges=40_000, days=2, seeds=(101,), background=2, honest=600, round_ms=300_000
 )
 ROWS = ("C2", "C4b", "C7", "C8", "C18", "L2", "L5", "L6", "L8", "L9", "L11")
 GRID: dict[str, list[dict[str, Any]]] = {
