@@ -87,7 +87,8 @@ def _glance(names: list[str], lines: list[Line], opened: list[Line], costs: dict
                 f"{costs[name]:.1f}",
             ]
         )
-    headings = ["detector", "median leakage, closed / open loop", "campaigns at most 1 % / at most 10 % / all", "false limits",
+    headings = ["detector", "median leakage, closed / open loop", "campaigns at most 1 % / at most 10 % / all",
+                "false limits",
                 "false verifications", "false suspensions", "look-alikes with over 5 % of accounts verified or worse",
                 "CPU us an event"]  # fmt: skip
     return _markdown(headings, rows)
