@@ -66,7 +66,7 @@ def test_the_closed_loop_reads_what_lies_beside_the_labels_and_repeats_itself(tr
 
     told = loop("told", manifest=tmp_path / "manifest.json")
     assert loop("again", manifest=tmp_path / "manifest.json") == told
-    stop, _ = loop("stop")
+    stop, _ = loop("stop", reaction="stop")
     respawn, _ = loop("respawn", reaction="respawn")
     text = capsys.readouterr().out
 
