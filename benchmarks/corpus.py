@@ -49,14 +49,16 @@ def corpus(count: int, start_ms: int, *, seed: int = 1, bursts: bool = True) -> 
     account, network, at_ms = _who_and_when(count, start_ms, seed, bursts=bursts)
     numbers = mix(np.arange(count, dtype=np.uint64) + np.uint64(seed << 40))
     prompts = _prompts(numbers, account)
-    accounts = [_account_id(row) for row in account.tolist()]
-    values = _lines(seed, accounts, account, network, at_ms, prompts, start_ms)
+    accounts = [account_id(row) for row in account.tolist()]
+    young = (account >= _ACCOUNTS) | (account % 4 == 0)
+    subnets = [_subnet(row) for row in network.tolist()]
+    values = lines(b"%08x" % seed, account, subnets, at_ms, prompts, young, start_ms)
     keys = [text.encode() for text in accounts]
     buffer, spans = spans_of(keys)
     partition = key_partitions(np.frombuffer(buffer, np.uint8), spans.start, spans.end, PARTITIONS)
     expected = {
         "account": _crossings(accounts, at_ms, ACCOUNT_LIMIT),
-        "subnet": _crossings([_subnet(row) + ".0/24" for row in network.tolist()], at_ms, SUBNET_LIMIT),
+        "subnet": _crossings([subnet + ".0/24" for subnet in subnets], at_ms, SUBNET_LIMIT),
     }
     return Corpus(values, keys, partition.tolist(), at_ms.tolist(), expected)
 
@@ -93,7 +95,8 @@ def _who_and_when(count: int, start_ms: int, seed: int, *, bursts: bool) -> tupl
     return account[order], network[order], at_ms[order].astype(np.int64)
 
 
-def _account_id(number: int) -> str:
+def account_id(number: int) -> str:
+    """The id of an account by its number."""
     return f"acct-{number:012x}"
 
 
@@ -103,8 +106,13 @@ def _subnet(number: int) -> str:
     return f"{11 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
 
+def prose(numbers: Keys) -> list[bytes]:
+    """A text of its own for each number, about 90 words on average."""
+    return built_in().write("prose", salted(numbers, 1), drawn(salted(numbers, 2), _SENTENCES)).tolist()
+
+
 def _prompts(numbers: Keys, account: np.ndarray) -> list[bytes]:
-    texts = built_in().write("prose", salted(numbers, 1), drawn(salted(numbers, 2), _SENTENCES)).tolist()
+    texts = prose(numbers)
     templates = WrittenTasks(count=5, seed_key=99)
     rows = np.flatnonzero((account >= _ACCOUNTS) & (account < _BURST))
     filled = templates.filled(below(salted(numbers[rows], 3), 5), salted(numbers[rows], 4))
@@ -116,33 +124,38 @@ def _prompts(numbers: Keys, account: np.ndarray) -> list[bytes]:
 _LINE = (
     b'{"event_id":"%s","occurred_at":%d,"account_id":"%s","kind":"request","outcome":"served","client_ip":"%s",'
     b'"prompt":"%s",%s"api_key_id":"key-%s","account_created_at":%d,"account_tier":"%s","model":"general-large-1",'
-    b'"operation":"chat","conversation_id":"%s","turn":0,"input_tokens":%d,"output_tokens":%d,'
+    b'"operation":"chat","conversation_id":"%s","turn":%d,"input_tokens":%d,"output_tokens":%d,'
     b'"user_agent":"sdk-python/2.11.0"}'
 )
 
 
-def _lines(
-    seed: int,
-    accounts: list[str],
+def lines(
+    series: bytes,
     account: np.ndarray,
-    network: np.ndarray,
+    subnets: list[str],
     at_ms: np.ndarray,
     prompts: list[bytes],
+    young: np.ndarray,
     start_ms: int,
+    *,
+    turn: np.ndarray | None = None,
 ) -> list[bytes]:
-    """A quarter of the background is young, and so are hammerers and the campaign; half of the old have an org."""
-    lines = []
-    for row, (name, number, net, at, prompt) in enumerate(
-        zip(accounts, account.tolist(), network.tolist(), at_ms.tolist(), prompts, strict=True)
+    """Events as JSON. Ids are ``series`` and a number; without ``turn`` each begins a conversation.
+
+    Young accounts are two days old and paid, the others 200 days and verified; a third of those have an organisation.
+    """
+    turns = [0] * len(account) if turn is None else turn.tolist()
+    found = []
+    for row, (number, subnet, at, prompt, new, spoken) in enumerate(
+        zip(account.tolist(), subnets, at_ms.tolist(), prompts, young.tolist(), turns, strict=True)
     ):
-        young = number >= _ACCOUNTS or number % 4 == 0
-        created = start_ms - (2 if young else 200) * DAY_MS
-        tier = b"paid" if young else b"verified"
-        org = b"" if young or number % 2 else b'"org_id":"org-%d",' % (number % 500)
-        address = b"%s.%d" % (_subnet(net).encode(), number % 250 + 1)
-        event = b"%08x-%012x" % (seed, row)
-        raw = name.encode()
-        lines.append(
-            _LINE % (event, at, raw, address, prompt, org, raw, created, tier, event, len(prompt) // 4, 200 + row % 400)
-        )
-    return lines
+        created = start_ms - (2 if new else 200) * DAY_MS
+        tier = b"paid" if new else b"verified"
+        org = b"" if new or number % 2 else b'"org_id":"org-%d",' % (number % 500)
+        address = b"%s.%d" % (subnet.encode(), number % 250 + 1)
+        event, name = b"%s-%012x" % (series, row), account_id(number).encode()
+        found.append(
+            _LINE % (event, at, name, address, prompt, org, name, created, tier, event, spoken, len(prompt) // 4,
+                     200 + row % 400)
+        )  # fmt: skip
+    return found

@@ -20,6 +20,10 @@ SUITE = (
     ("cold-start", "cold_start.py", "--repeats 1"),
     ("latency", "latency.py", "--samples 20 --seconds 15 --backlog 20000"),
     ("side-by-side", "side_by_side.py", "--rounds 1 --slow-events 20000 --fast-events 20000 --warm-events 2000"),
+    ("images", "images.py", "--help"),
+    ("recovery", "recovery.py", "--help"),
+    ("failover", "failover.py", "--help"),
+    ("soak", "soak.py", "--help"),
     ("memory", "memory.py", "--accounts 20000 --days 2 --accounts-a-day 10000"),
 )
 

@@ -18,7 +18,7 @@ from streamdetect.settings import Settings
 REQUEST_TIMEOUT_MS: Final = 15_000
 FETCH_WAIT_MS: Final = 100
 POLL_MS: Final = 500
-FETCH_BYTES: Final = 8 << 20
+FETCH_BYTES: Final = 2 << 20  # larger answers cost more a byte: the client copies each several times
 
 
 class TopicReader:

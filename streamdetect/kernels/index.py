@@ -1,7 +1,8 @@
 """Rows of a structured array found by a 64-bit key: open addressing, linear probing, no deletion.
 
 The key is the identity (two values that share a 64-bit hash are one; at ten million keys the chance is 3e-6). Memory is
-the row plus 8 to 16 bytes of slots. Growth happens between batches, so that compiled code never allocates.
+the row plus 8 to 16 bytes of slots and a mark. Growth happens between batches, so that compiled code never allocates.
+``dirty`` is 1 for each row that changed since the last image; whoever changes a row sets it.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import fmix64
-from streamdetect.kernels.images import RowSection, capture_rows, restore_rows
+from streamdetect.kernels.images import Dirty, RowSection, capture_rows, restore_rows
 
 Rows = NDArray[np.void]
 Slots = NDArray[np.int32]
@@ -63,10 +64,11 @@ def _insert_all(slots: Slots, rows: Rows, count: int) -> None:
 class KeyedRows:
     """A growing structured array (with a ``key`` field) and its index. Rows are handed out in order of first sight."""
 
-    __slots__ = ("count", "rows", "slots")
+    __slots__ = ("count", "dirty", "rows", "slots")
 
     def __init__(self, dtype: np.dtype[np.void], capacity: int = 1024) -> None:
         self.rows: Rows = np.zeros(capacity, dtype)
+        self.dirty: Dirty = np.zeros(capacity, np.uint8)
         self.slots: Slots = np.full(_slots_for(capacity), NO_ROW, np.int32)
         self.count = 0
 
@@ -77,6 +79,7 @@ class KeyedRows:
             grown = np.zeros(max(needed, len(self.rows) + len(self.rows) // 2), self.rows.dtype)
             grown[: self.count] = self.rows[: self.count]
             self.rows = grown
+            self.dirty = longer(self.dirty, len(grown))
         if needed > len(self.slots) * _FILL:
             self.slots = np.full(_slots_for(len(self.rows)), NO_ROW, np.int32)
             _insert_all(self.slots, self.rows, self.count)
@@ -88,20 +91,20 @@ class KeyedRows:
         self.rows[: len(survivors)] = survivors
         self.rows[len(survivors) : self.count] = np.zeros(1, self.rows.dtype)
         self.count = len(survivors)
-        if "dirty" in (self.rows.dtype.names or ()):
-            self.live["dirty"] = 1  # renumbered
+        self.dirty[: self.count] = 1  # renumbered
         self.slots[:] = NO_ROW
         _insert_all(self.slots, self.rows, self.count)
         return renumbered
 
     def capture(self, stripe: int) -> RowSection:
-        """The rows due for an image; they have a ``dirty`` field."""
-        return capture_rows(self.rows, self.count, self.rows["dirty"], stripe)
+        """The rows due for an image."""
+        return capture_rows(self.rows, self.count, self.dirty, stripe)
 
     def restore(self, sections: Sequence[RowSection]) -> None:
         """Become what images in order say."""
         self.count = sections[-1].count
-        self.rows = restore_rows(sections, self.rows.dtype, at_least=len(self.rows))
+        self.rows = restore_rows(sections, self.rows.dtype, at_least=room_for(self.count, len(self.rows)))
+        self.dirty = np.zeros(len(self.rows), np.uint8)
         self.slots = np.full(_slots_for(len(self.rows)), NO_ROW, np.int32)
         _insert_all(self.slots, self.rows, self.count)
 
@@ -113,7 +116,19 @@ class KeyedRows:
     @property
     def memory_bytes(self) -> int:
         """Bytes held, spare room included."""
-        return self.rows.nbytes + self.slots.nbytes
+        return self.rows.nbytes + self.dirty.nbytes + self.slots.nbytes
+
+
+def longer(dirty: Dirty, length: int) -> Dirty:
+    """The same marks, and room for more."""
+    grown = np.zeros(length, np.uint8)
+    grown[: len(dirty)] = dirty
+    return grown
+
+
+def room_for(rows: int, at_least: int) -> int:
+    """How long an array that is restored should be: what it would have grown to, so that it need not grow at once."""
+    return max(at_least, 1 << (rows - 1).bit_length()) if rows else at_least
 
 
 def _slots_for(rows: int) -> int:

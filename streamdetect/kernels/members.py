@@ -3,8 +3,8 @@
 One entry per (owner, member) remembers the newest ten-minute bucket in which the member was seen and its class. The
 owner keeps, per window and sub-bucket, how many of its members were *last* seen there; their sum over the ring is the
 exact distinct count, whatever its size. State is ``member -> newest bucket``, so order does not matter; of two classes
-seen in one bucket the higher wins. An entry is 48 bytes; stale ones are swept only when room is needed, and change no
-count.
+seen in one bucket the higher wins. An entry is 48 bytes with its share of the index; stale ones are swept only when
+room is needed, and change no count.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import fmix64
-from streamdetect.kernels.images import RowSection, capture_rows, restore_rows
+from streamdetect.kernels.images import Dirty, RowSection, capture_rows, restore_rows
+from streamdetect.kernels.index import longer, room_for
 from streamdetect.kernels.windows import BUCKETS
 
 UNKNOWN, YOUNG, TRUSTED = 0, 1, 2
@@ -31,7 +32,6 @@ ENTRY = np.dtype(
         ("next", "i4"),  # the owner's next entry, -1 at the end
         ("partition", "u2"),  # where evidence for the account goes back to
         ("kind", "u1"),  # UNKNOWN, YOUNG or TRUSTED
-        ("dirty", "u1"),  # changed since the last image
     ],
     align=True,
 )
@@ -81,6 +81,7 @@ def _locate(slots: NDArray[np.int32], entries: Entries, owner: int, member: np.u
 def touch(
     slots: NDArray[np.int32],
     entries: Entries,
+    dirty: Dirty,
     count: int,
     distinct: Distinct,
     owner: int,
@@ -99,14 +100,14 @@ def touch(
         entry = entries[count]
         entry.member, entry.account, entry.partition = member, account, np.uint16(partition)
         entry.owner, entry.tick, entry.kind, entry.next = np.int32(owner), np.int32(tick), np.uint8(kind), np.int32(-1)
-        entry.dirty = np.uint8(1)
+        dirty[count] = np.uint8(1)
         _count(distinct, newest_tick, tick, kind, 1)
         return count
     entry = entries[found]
     if tick > entry.tick or (tick == entry.tick and kind > entry.kind):
         _count(distinct, newest_tick, np.int64(entry.tick), np.int64(entry.kind), -1)
         _count(distinct, newest_tick, tick, kind, 1)
-        entry.tick, entry.kind, entry.dirty = np.int32(tick), np.uint8(kind), np.uint8(1)
+        entry.tick, entry.kind, dirty[found] = np.int32(tick), np.uint8(kind), np.uint8(1)
     return int(np.int64(found))
 
 
@@ -141,10 +142,11 @@ def _sweep(entries: Entries, count: int, owners: NDArray[np.int64], newest_ticks
 class Members:
     """The entries of all owners of one stage and partition, and the index that finds them."""
 
-    __slots__ = ("count", "entries", "slots")
+    __slots__ = ("count", "dirty", "entries", "slots")
 
     def __init__(self, capacity: int = 1024) -> None:
         self.entries: Entries = np.zeros(capacity, ENTRY)
+        self.dirty: Dirty = np.zeros(capacity, np.uint8)
         self.slots = np.full(_slots_for(capacity), -1, np.int32)
         self.count = 0
 
@@ -155,6 +157,7 @@ class Members:
             grown = np.zeros(max(needed, len(self.entries) + len(self.entries) // 2), ENTRY)
             grown[: self.count] = self.entries[: self.count]
             self.entries = grown
+            self.dirty = longer(self.dirty, len(grown))
         if needed > len(self.slots) * _FILL:
             self.slots = np.full(_slots_for(len(self.entries)), -1, np.int32)
             _rehash(self.slots, self.entries, self.count)
@@ -167,26 +170,27 @@ class Members:
         """
         before = self.count
         self.count = int(_sweep(self.entries, self.count, owners, newest_ticks))
-        self.entries["dirty"][: self.count] = 1  # renumbered
+        self.dirty[: self.count] = 1  # renumbered
         self.slots[:] = -1
         _rehash(self.slots, self.entries, self.count)
         return before - self.count
 
     def capture(self, stripe: int) -> RowSection:
         """The entries due for an image."""
-        return capture_rows(self.entries, self.count, self.entries["dirty"], stripe)
+        return capture_rows(self.entries, self.count, self.dirty, stripe)
 
     def restore(self, sections: Sequence[RowSection]) -> None:
         """Become what images in order say."""
         self.count = sections[-1].count
-        self.entries = restore_rows(sections, ENTRY, at_least=len(self.entries))
+        self.entries = restore_rows(sections, ENTRY, at_least=room_for(self.count, len(self.entries)))
+        self.dirty = np.zeros(len(self.entries), np.uint8)
         self.slots = np.full(_slots_for(len(self.entries)), -1, np.int32)
         _rehash(self.slots, self.entries, self.count)
 
     @property
     def memory_bytes(self) -> int:
         """Bytes held, spare room included."""
-        return self.entries.nbytes + self.slots.nbytes
+        return self.entries.nbytes + self.dirty.nbytes + self.slots.nbytes
 
 
 def room_after_sweep(count: int, most: int | None = None) -> int:

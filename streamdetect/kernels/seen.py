@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import fmix64
-from streamdetect.kernels.images import RowSection, StageImage, capture_rows, restore_rows
+from streamdetect.kernels.images import Dirty, RowSection, StageImage, capture_rows, restore_rows
 
 Table = NDArray[np.uint64]
 
@@ -29,7 +29,7 @@ def _position(table: Table, value: np.uint64) -> int:
 @njit(cache=True, nogil=True)
 def first_seen(
     tables: NDArray[np.uint64],
-    dirty: NDArray[np.uint8],
+    dirty: Dirty,
     state: NDArray[np.int64],
     generation: int,
     value: np.uint64,
@@ -82,7 +82,7 @@ class SeenHashes:
     def __init__(self, generation: int = 1 << 19) -> None:
         self.generation = generation
         self.tables: NDArray[np.uint64] = np.zeros((2, 1024), np.uint64)
-        self.dirty: NDArray[np.uint8] = np.ones((2, 1024), np.uint8)
+        self.dirty: Dirty = np.ones((2, 1024), np.uint8)
         self.state = np.zeros(2, np.int64)
 
     def reserve(self, extra: int) -> None:

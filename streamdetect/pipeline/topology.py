@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.hashing import hash_spans
 from streamdetect.kernels.images import Image, StageImage
 from streamdetect.kernels.index import find
 from streamdetect.kernels.packed import EVIDENCE, unpack
@@ -113,8 +114,7 @@ class AccountsNode:
         self.sketcher = Sketcher(policy.model.content.min_shingles)
         bounds = policy.tier_bounds
         self._tiers_ms = np.array([bounds.t0_ms, bounds.t1_ms, bounds.t3_ms], np.int64)
-        live = self.state.table.live
-        self.decider.obey(policy, mode, live, lambda row: ("account", self.state.account_id(row)))
+        self.decider.obey(policy, mode, self.state.table, lambda row: ("account", self.state.account_id(row)))
 
     def events(self, columns: RequestColumns) -> AccountsOutput:
         """Take in events in order."""
@@ -131,6 +131,17 @@ class AccountsNode:
         self.obey(self.coming.policy, self.coming.mode)
 
     def _events(self, columns: RequestColumns) -> AccountsOutput:
+        if not self.state.strangers or not len(columns):
+            return self._take_events(columns)
+        # What waits for an account is taken in right after the event that makes it known, however the stream was cut.
+        ids = columns.account_id
+        accounts = hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0))
+        places = (np.flatnonzero(np.isin(accounts, self.state.strangers.accounts)) + 1).tolist()
+        borders = pairwise(sorted({0, *places, len(columns)}))
+        outputs = [self._take_events(columns.take(np.arange(start, end))) for start, end in borders]
+        return reduce(joined_accounts, outputs)
+
+    def _take_events(self, columns: RequestColumns) -> AccountsOutput:
         content = self.sketcher.sketch(columns)
         observed = observe(self.state, columns, content.prompt_digest, content.system_digest, self._tiers_ms)
         shared = share(columns, observed, content.system_digest, content.bands, content.band_row, self.links_partitions)
@@ -193,7 +204,10 @@ class AccountsNode:
     def records(self, records: Sequence[tuple[str, AccountRecord | None]]) -> AccountsOutput:
         """Take in what the provider says of accounts; ``None`` takes it back."""
         learn_records(self.state, records)
-        return AccountsOutput([], Counters())
+        if not self.state.strangers:
+            return AccountsOutput([], Counters())
+        accounts = np.unique(np.array([account_hash(account_id) for account_id, _ in records], np.uint64))
+        return self.evidence(*self.state.strangers.take(accounts))
 
     def overrides(self, records: Iterable[tuple[str, Override | None]]) -> AccountsOutput:
         """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
@@ -225,7 +239,7 @@ class AccountsNode:
         """Take over what was published about accounts after the state was saved."""
         for subject in self.standings.follow(d for d in decisions if d.subject.scope == "account"):
             if (row := self._row(subject)) >= 0:
-                self.standings.note_quiet(self.state.table.rows[row], subject)
+                self.standings.note_quiet(self.state.table, row, subject)
 
     def _judge_facts(
         self, rows: NDArray[np.int64], features: NDArray[np.int64], facts: NDArray[np.void]
@@ -249,14 +263,14 @@ class AccountsNode:
             if cleared[index]:
                 decisions += self.decider.clear(case)
                 if self._watched is not None and self.standings.pardon_of(case.subject):
-                    self._watched.add(int(case.row["key"]))
+                    self._watched.add(int(case.table.rows["key"][case.row]))
         return decisions
 
     def _case(self, row: int, features: NDArray[np.int64], newest: Newest, *, at: int, windows_at: int) -> Case:
         ledger = int(self.state.table.rows[row]["ledger"])
         facts = self.state.ledgers[ledger] if ledger >= 0 else None
         subject: SubjectKey = ("account", self.state.account_id(row))
-        return Case(subject, self.state.table.rows[row], features, at, windows_at, newest, facts)
+        return Case(subject, self.state.table, row, features, at, windows_at, newest, facts)
 
 
 def _event_of(columns: RequestColumns, index: int) -> Newest:
@@ -298,7 +312,7 @@ class AssociationsNode:
             getattr(model.suspect_young, name) for name in ("subnet", "org", "api_key", "payment", "template", "system")
         ]
         self._thresholds = Thresholds(np.array(young, np.int64), model.young_per_trusted, model.notify_members_max)
-        self.decider.obey(policy, mode, self.state.table.live, lambda key: subject_of(self.state, key))
+        self.decider.obey(policy, mode, self.state.table, lambda key: subject_of(self.state, key))
 
     def links(self, links: Links) -> AssociationsOutput:
         """Take in rows in order."""
@@ -339,7 +353,7 @@ class AssociationsNode:
         """Take over what was published about shared subjects after the state was saved."""
         if self.standings.follow(d for d in decisions if d.subject.scope != "account"):
             self.state.table.live["quiet_level"] = 0  # only saves work: judged anew, they find their standing
-            self.state.table.live["dirty"] = 1
+            self.state.table.dirty[: self.state.table.count] = 1
 
     def overrides(self, records: Iterable[tuple[str, Override | None]]) -> AssociationsOutput:
         """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
@@ -350,7 +364,7 @@ class AssociationsNode:
             key = int(find(table.slots, table.rows, identity_of(subject))) if subject is not None else -1
             if subject is not None and key >= 0:
                 at, usage = int(table.rows[key]["newest"]), usage_of_key(table.rows[key])
-                decisions += self.decider.heed(Case(subject, table.rows[key], usage, at, at, Newest(None, at)))
+                decisions += self.decider.heed(Case(subject, table, key, usage, at, at, Newest(None, at)))
         return AssociationsOutput(decisions, np.zeros(0, FINDING), Counters())
 
     def _hits(self, scope: Scope, absorbed: Absorbed, links: Links) -> list[tuple[int, Scope, Hit]]:
@@ -366,8 +380,8 @@ class AssociationsNode:
 
     def _decide(self, row: int, hit: Hit, absorbed: Absorbed, links: Links) -> list[Decision]:
         key, at = int(absorbed.row[row]), int(absorbed.newest_at[row])
-        subject, record = subject_of(self.state, key), self.state.table.rows[key]
-        case = Case(subject, record, absorbed.features[row], at, at, Newest(None, at))
+        subject = subject_of(self.state, key)
+        case = Case(subject, self.state.table, key, absorbed.features[row], at, at, Newest(None, at))
         return self.decider.decide(hit, case, int(links.event[links.outer_index[row]]))
 
 

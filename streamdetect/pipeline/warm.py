@@ -10,6 +10,7 @@ import orjson
 
 from streamdetect.kernels.chunk import chunk_of
 from streamdetect.kernels.hashing import hash_spans
+from streamdetect.kernels.images import Image, decode, encode
 from streamdetect.kernels.murmur2 import key_partitions
 from streamdetect.kernels.seen import SeenHashes
 from streamdetect.messages.account import AccountRecord
@@ -45,6 +46,7 @@ def warm() -> None:
             about, facts, *_ = facts_of(found)
             accounts.evidence(about, facts)
     _pardon(accounts, associations)
+    _save_and_restore(accounts, associations)
     _run_out_of_room(accounts, associations)
 
 
@@ -89,6 +91,12 @@ def _events() -> RequestColumns:
     ids = columns.account_id
     Watermark(1).judge(columns.occurred_at, hash_spans(columns.identifiers, ids.start, ids.end, np.uint64(0)))
     return columns
+
+
+def _save_and_restore(accounts: AccountsNode, associations: AssociationsNode) -> None:
+    image = decode(encode(Image({**accounts.capture(0), **associations.capture(0)})))
+    for node in (AccountsNode(accounts.policy, "shadow", 1), AssociationsNode(accounts.policy, "shadow")):
+        node.restore([image])
 
 
 def _run_out_of_room(accounts: AccountsNode, associations: AssociationsNode) -> None:

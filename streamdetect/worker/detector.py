@@ -277,7 +277,8 @@ class Detector:
         ]
         known = [(entry.account_id, entry.account) for entry in entries if fresh[entry.record]]
         if known:
-            self.shard(chunk.partition).accounts.records(known)
+            output = self.shard(chunk.partition).accounts.records(known)
+            outcome.decisions, outcome.counters = output.decisions, output.counters
         return self._with_followed(chunk, outcome)
 
     def _with_followed(self, chunk: Chunk, outcome: Outcome) -> Outcome:

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
+from typing import Final
 
 from streamdetect.errors import ImageError
 from streamdetect.kernels.image_records import ImageRecord, newest_chain
-from streamdetect.kernels.images import Image, decode
+from streamdetect.kernels.images import decode
 from streamdetect.messages.decision import Decision
 from streamdetect.messages.reading import read
 from streamdetect.ports import LogReader, Stored
@@ -21,6 +22,10 @@ from streamdetect.telemetry.logs import log
 from streamdetect.worker.detector import Detector
 from streamdetect.worker.saver import Lineage, lineage_after
 from streamdetect.worker.shard import Shard
+
+# Partitions between the first record read and the shard rebuilt. While one is read, which keeps the event loop busy,
+# others are rebuilt in threads that hold no lock of the interpreter; more of them would only take more memory.
+AT_ONCE: Final = 3
 
 _log = log(__name__)
 
@@ -53,12 +58,19 @@ class Recovery:
 
     async def restore(self, partitions: Iterable[int], generation: int) -> list[Restored]:
         """Restore partitions, which nobody else owns by now. Raises ``ImageError`` and ``UnreachableError``."""
-        started = time.perf_counter()
+        started, size = time.perf_counter(), 0
+        room, rebuilding = asyncio.Semaphore(AT_ONCE), []
         async with self._reader() as reader:
-            kept = await self._images(reader, sorted(partitions))
-            found = []
-            for partition, records in kept.items():
-                found.append(await asyncio.to_thread(self._rebuilt, partition, records, generation))
+            try:
+                for partition in sorted(partitions):
+                    await room.acquire()
+                    records = await self._images(reader, partition)
+                    size += sum(len(record.value) for record in records.values())
+                    rebuilding.append(asyncio.create_task(self._rebuild(room, partition, records, generation)))
+                found = await asyncio.gather(*rebuilding)
+            finally:
+                for task in rebuilding:
+                    task.cancel()
             ends = {topic: await reader.ends(topic) for topic in self._inputs}
             for topic in self._inputs:
                 await self._compare(reader, topic, ends[topic], found)
@@ -69,33 +81,47 @@ class Recovery:
             "restored",
             partitions=[restored.partition for restored in found],
             accounts=sum(restored.shard.accounts.state.table.count for restored in found),
-            bytes=sum(len(record.value) for records in kept.values() for record in records.values()),
+            bytes=size,
             seconds=round(seconds, 2),
         )
         return found
 
-    async def _images(self, reader: LogReader, partitions: Sequence[int]) -> dict[int, dict[bytes, ImageRecord]]:
-        """The newest record of each key, by partition."""
-        kept: dict[int, dict[bytes, ImageRecord]] = {partition: {} for partition in partitions}
-        async for records in reader.read(self._changelog, dict.fromkeys(partitions, 0)):
+    async def _images(self, reader: LogReader, partition: int) -> dict[bytes, ImageRecord]:
+        """The newest record of each key."""
+        kept: dict[bytes, ImageRecord] = {}
+        async for records in reader.read(self._changelog, {partition: 0}):
             for record in records:
                 if record.key is None:
                     raise ImageError(f"{self._where(record)}: a record without a key is no image of state")
                 if record.value is None:
-                    kept[record.partition].pop(record.key, None)
+                    kept.pop(record.key, None)
                 else:
-                    kept[record.partition][record.key] = ImageRecord(record.key, record.value, record.offset)
+                    kept[record.key] = ImageRecord(record.key, record.value, record.offset)
         return kept
 
+    async def _rebuild(
+        self, room: asyncio.Semaphore, partition: int, records: dict[bytes, ImageRecord], generation: int
+    ) -> Restored:
+        try:
+            return await asyncio.to_thread(self._rebuilt, partition, records, generation)
+        finally:
+            room.release()
+
     def _rebuilt(self, partition: int, records: dict[bytes, ImageRecord], generation: int) -> Restored:
+        """The shard that records tell of; they are taken out of ``records``, for they are large."""
         where = f"{self._changelog}[{partition}]"
         chain = newest_chain(records.values(), where)
+        lineage = lineage_after(chain.newest, generation, records)
+        records.clear()
         shard = self._detector.new_shard()
         held: list[Decision] = []
         if chain.newest is not None:
-            held = shard.restore(_decoded(chain.images, where))
+            try:
+                held = shard.restore([decode(image) for image in chain.images])
+            except ImageError as error:
+                raise ImageError(f"{where}: {error}") from error
             shard.begin_term()
-        return Restored(partition, shard, lineage_after(chain.newest, generation, records), held)
+        return Restored(partition, shard, lineage, held)
 
     async def _compare(self, reader: LogReader, topic: str, ends: Mapping[int, int], found: Sequence[Restored]) -> None:
         """Find the partitions of a topic that was deleted and made again: what was read of it is no more.
@@ -157,10 +183,3 @@ class Recovery:
 
     def _where(self, record: Stored) -> str:
         return f"{self._changelog}[{record.partition}] offset {record.offset}"
-
-
-def _decoded(images: Sequence[bytes], where: str) -> list[Image]:
-    try:
-        return [decode(image) for image in images]
-    except ImageError as error:
-        raise ImageError(f"{where}: {error}") from error

@@ -59,8 +59,8 @@ def test_every_key_type_has_a_family_and_subnets_a_prefix():
 
 def test_a_packed_fact_holds_what_a_ledger_keeps():
     packed = {name for name, _ in EVIDENCE.inner}
-    assert set(FACT.names) - {"at", "dirty"} <= packed
-    assert set(FACT.names) - {"dirty"} <= set(FINDING.names)
+    assert set(FACT.names) - {"at"} <= packed
+    assert set(FACT.names) <= set(FINDING.names)
     assert {"occurred_at", "source_offset"} <= packed
 
 

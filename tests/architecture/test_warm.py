@@ -75,6 +75,7 @@ def override(key):
 def gained():
     """Warm up, then run the live detector over batches of many sizes; what was compiled only then, by kernel."""
     from streamdetect.kernels.chunk import chunk_of
+    from streamdetect.kernels.images import decode, encode
     from streamdetect.pipeline.decisions.policy import default_policy
     from streamdetect.pipeline.warm import warm
     from streamdetect.worker.detector import Detector
@@ -114,6 +115,14 @@ def gained():
                 facts += detector.evidence(chunk("evidence", owner, [evidence])).counters.facts
     assert facts
     assert detector.evicted
+    for partition in list(detector.shards):
+        image = decode(encode(detector.shards[partition].capture(0)))
+        detector.shards[partition] = detector.new_shard()
+        detector.shards[partition].restore([image])
+        batch = list(events(first, 64))
+        keys = [event["account_id"].encode() for event in batch]
+        values = [json.dumps(event).encode() for event in batch]
+        assert detector.requests(chunk("requests", partition, values, keys=keys)).counters.events
     after = compiled()
     return {name: sorted(after[name] - before[name]) for name in after if after[name] - before[name]}
 

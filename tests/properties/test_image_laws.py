@@ -20,7 +20,7 @@ from streamdetect.kernels.image_records import (
 )
 from streamdetect.kernels.images import STRIPE_ROWS, STRIPES, capture_rows, decode, encode, restore_rows
 
-ROW = np.dtype([("key", "u8"), ("value", "i4", (2,)), ("dirty", "u1")], align=True)
+ROW = np.dtype([("key", "u8"), ("value", "i4", (2,)), ("kind", "u1")], align=True)
 # One step of an array's life: rows added, rows changed (as fractions), whether it shrank and was renumbered.
 STEPS = st.lists(
     st.tuples(st.integers(0, 700), st.lists(st.floats(0, 0.999), max_size=20), st.booleans()), min_size=1, max_size=40
@@ -30,36 +30,37 @@ STEPS = st.lists(
 @settings(deadline=None, max_examples=80)
 @given(STEPS)
 def test_the_last_stripes_hold_every_row_at_its_newest(steps):
-    rows, count, taken, number = np.zeros(40_000, ROW), 0, [], 0
+    rows, dirty, count, taken, number = np.zeros(40_000, ROW), np.zeros(40_000, np.uint8), 0, [], 0
     for added, changed, shrinks in steps:
         if shrinks:
             count //= 2
             rows[:count] = rows[count : 2 * count]
-            rows["dirty"][:count] = 1
+            dirty[:count] = 1
         fresh = slice(count, count + added)
-        rows["key"][fresh], rows["dirty"][fresh] = np.arange(number, number + added), 1
+        rows["key"][fresh], dirty[fresh] = np.arange(number, number + added), 1
         count, number = count + added, number + added
         for place in changed if count else ():
             rows["value"][int(place * count)] += 1
-            rows["dirty"][int(place * count)] = 1
-        taken.append(capture_rows(rows, count, rows["dirty"], len(taken)))
-        assert not rows["dirty"][:count].any()
+            dirty[int(place * count)] = 1
+        taken.append(capture_rows(rows, count, dirty, len(taken)))
+        assert not dirty[:count].any()
         restored = restore_rows(taken[-STRIPES:], ROW)
         assert restored[:count].tobytes() == rows[:count].tobytes()
 
 
 def test_an_image_holds_what_changed_and_one_stripe():
     rows = np.zeros(STRIPES * STRIPE_ROWS * 2, ROW)
-    rows["dirty"][7] = 1
-    section = capture_rows(rows, len(rows), rows["dirty"], 3)
+    dirty = np.zeros(len(rows), np.uint8)
+    dirty[7] = 1
+    section = capture_rows(rows, len(rows), dirty, 3)
     assert len(section.rows) == (2 * STRIPE_ROWS + 1) * ROW.itemsize
 
 
 def test_a_later_version_reads_rows_of_an_earlier_one_by_field_name():
     rows = np.zeros(3, ROW)
-    rows["key"], rows["value"], rows["dirty"] = [1, 2, 3], [[1, -1], [2, -2], [3, -3]], 1
-    section = capture_rows(rows, 3, rows["dirty"], 0)
-    later = np.dtype([("value", "i8", (2,)), ("added", "i4"), ("key", "u8"), ("dirty", "u1")], align=True)
+    rows["key"], rows["value"] = [1, 2, 3], [[1, -1], [2, -2], [3, -3]]
+    section = capture_rows(rows, 3, np.ones(3, np.uint8), 0)
+    later = np.dtype([("value", "i8", (2,)), ("added", "i4"), ("key", "u8"), ("kind", "u1")], align=True)
     restored = restore_rows([section], later)
     assert restored["key"].tolist() == [1, 2, 3]
     assert restored["value"].tolist() == [[1, -1], [2, -2], [3, -3]]
@@ -73,12 +74,12 @@ def test_what_is_no_image_says_so(data):
 
 
 def state_of(shard):
-    """Everything a shard knows, as bytes, field by field; dirty marks aside, which are about images."""
+    """Everything a shard knows, as bytes, field by field; dirty aside, which are about images."""
     accounts, keys = shard.accounts.state, shard.associations.state
     arrays = (accounts.table.live, accounts.subnets.entries[: accounts.subnets.count],
               accounts.ledgers[: accounts.ledger_count], keys.table.live, keys.singles.live,
               keys.members.entries[: keys.members.count])  # fmt: skip
-    parts = [array[name].tobytes() for array in arrays for name in array.dtype.names if name != "dirty"]
+    parts = [array[name].tobytes() for array in arrays for name in array.dtype.names]
     parts += [accounts.seen.tables.tobytes(), bytes(accounts.ids), bytes(keys.names)]
     standings = [node.standings.capture(0) for node in (shard.accounts, shard.associations)]
     others = (accounts.seen.state.tolist(), accounts.long_event_ids, keys.high_water, shard.positions, shard.marks,
@@ -231,6 +232,7 @@ def changed(record, place, value):
         (lambda r: ImageRecord(r.key, b"hello", r.offset), "no image"),
         (lambda r: changed(r, 4, 0x40), "version"),
         (lambda r: changed(r, -1, 0x01), "corrupt"),
+        (lambda r: changed(r, 12, 0x01), "header"),
         (lambda r: None, "torn"),
     ],
 )

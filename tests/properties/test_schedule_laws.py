@@ -222,12 +222,12 @@ def test_what_is_in_force_survives_and_is_renewed_under_the_new_policy_with_its_
 def test_rows_that_a_change_of_renewal_touched_are_told_as_changed():
     node = accounts()
     node.events(hammer(5, START))
-    node.state.table.live["dirty"] = 0
+    node.state.table.dirty[:] = 0
     node.schedule(other_policy(), "live")
 
     node.events(hammer(1, START + 1, "bob"))
 
-    assert node.state.table.live["dirty"].tolist() == [1, 1]
+    assert node.state.table.dirty[:2].tolist() == [1, 1]
 
 
 def test_caps_count_what_the_policy_before_issued():

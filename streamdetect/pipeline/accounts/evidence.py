@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from streamdetect.kernels.images import Dirty
 from streamdetect.kernels.index import Record, find
 from streamdetect.pipeline.accounts.features import EVIDENCE_COLUMN, FAMILIES, fill_features, tier_of
 from streamdetect.pipeline.accounts.state import FACTS_PER_ACCOUNT, AccountsState
@@ -111,7 +112,7 @@ def _is_later(row: Record, fact: Record) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def _note(facts: Facts, newest: int, row: Record, ignored: NDArray[np.int64]) -> None:
+def _note(facts: Facts, dirty: Dirty, newest: int, row: Record, ignored: NDArray[np.int64]) -> None:
     slot = _slot_for(facts, newest, row)
     if slot < 0:
         ignored[0] += 1
@@ -121,14 +122,16 @@ def _note(facts: Facts, newest: int, row: Record, ignored: NDArray[np.int64]) ->
         return
     fact.key, fact.at, fact.event = row.key, row.at, row.event
     fact.young, fact.trusted, fact.members, fact.family = row.young, row.trusted, row.members, row.family
-    fact.dirty = np.uint8(1)
+    dirty[slot] = np.uint8(1)
 
 
 @njit(cache=True, nogil=True)
 def apply_evidence(
     slots: NDArray[np.int32],
     rows: NDArray[np.void],
+    dirty: Dirty,
     ledgers: Facts,
+    ledgers_dirty: NDArray[np.uint8],
     ledger_count: int,
     accounts: NDArray[np.uint64],
     incoming: NDArray[np.void],
@@ -148,11 +151,11 @@ def apply_evidence(
             continue
         account = rows[row]
         if account.ledger < 0:
-            account.ledger, account.dirty = np.int32(ledger_count), np.uint8(1)
+            account.ledger, dirty[row] = np.int32(ledger_count), np.uint8(1)
             ledger_count += 1
         facts = ledgers[account.ledger]
         now = max(account.newest, incoming[index].at)
-        _note(facts, account.newest, incoming[index], ignored)
+        _note(facts, ledgers_dirty[account.ledger], account.newest, incoming[index], ignored)
         fill_features(account, now, tier_of(account, now, tiers_ms), features[index])
         read_ledger(facts, now, features[index])
     return ledger_count
@@ -187,7 +190,9 @@ def take_evidence(
         apply_evidence(
             state.table.slots,
             state.table.rows,
+            state.table.dirty,
             state.ledgers,
+            state.ledgers_dirty,
             state.ledger_count,
             accounts,
             incoming,

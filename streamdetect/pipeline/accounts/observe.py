@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import combine64, fmix64, hash_spans
+from streamdetect.kernels.images import Dirty
 from streamdetect.kernels.index import Record, find_or_add
 from streamdetect.kernels.members import TICK_MS, touch
 from streamdetect.kernels.members import advance as advance_members
@@ -101,13 +102,15 @@ def _remember_event(account: Record, identifiers: NDArray[np.uint8], start: int,
 def observe_events(
     slots: NDArray[np.int32],
     rows: NDArray[np.void],
+    dirty: Dirty,
     row_count: int,
     seen: NDArray[np.uint64],
-    seen_dirty: NDArray[np.uint8],
+    seen_dirty: Dirty,
     seen_state: NDArray[np.int64],
     seen_generation: int,
     subnet_slots: NDArray[np.int32],
     subnet_entries: NDArray[np.void],
+    subnet_dirty: Dirty,
     subnet_count: int,
     ledgers: NDArray[np.void],
     tiers_ms: NDArray[np.int64],
@@ -160,7 +163,7 @@ def observe_events(
             fate[index] = LATE
             row_of[index] = -1
             continue
-        account.dirty = np.uint8(1)
+        dirty[row] = np.uint8(1)
         newest = np.int64(account.newest)
         newest_at[index] = newest
         if now == newest:
@@ -174,7 +177,7 @@ def observe_events(
             add(account.requests, newest, now, 1)
             if subnet[index] != np.uint64(0):
                 entry = touch(
-                    subnet_slots, subnet_entries, subnet_count, account.subnets, row, newest // TICK_MS,
+                    subnet_slots, subnet_entries, subnet_dirty, subnet_count, account.subnets, row, newest // TICK_MS,
                     subnet[index], np.uint64(0), 0, now // TICK_MS, 0,
                 )  # fmt: skip
                 subnet_count += 1 if entry == subnet_count else 0
@@ -238,9 +241,9 @@ def observe(
     newest_at = np.zeros(count, np.int64)
     before = state.table.count
     rows, subnets = observe_events(
-        state.table.slots, state.table.rows, before,
+        state.table.slots, state.table.rows, state.table.dirty, before,
         state.seen.tables, state.seen.dirty, state.seen.state, state.seen.generation,
-        state.subnets.slots, state.subnets.entries, state.subnets.count,
+        state.subnets.slots, state.subnets.entries, state.subnets.dirty, state.subnets.count,
         state.ledgers, tiers_ms, account, event,
         columns.occurred_at, columns.kind, columns.outcome, columns.account_created_at, columns.account_tier,
         columns.input_tokens, columns.output_tokens,

@@ -31,7 +31,7 @@ def learn_records(state: AccountsState, records: Sequence[tuple[str, AccountReco
             account["created_at"], account["ledger"] = -1, -1
             raw = np.frombuffer(account_id.encode(), np.uint8)
             state.name_new_rows(row, raw, np.zeros(1, np.int64), np.array([len(raw)]))
-        account["dirty"] = 1
+        state.table.dirty[row] = 1
         account["tier_recorded"] = standing_of(record)
         created_at = None if record is None else record.created_at
         if created_at is not None and (account["created_at"] < 0 or created_at < account["created_at"]):

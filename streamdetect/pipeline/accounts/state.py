@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.kernels.images import (
+    BlobSection,
     StageImage,
-    capture_blobs,
     capture_bytes,
     capture_rows,
     restore_blobs,
     restore_bytes,
     restore_rows,
 )
-from streamdetect.kernels.index import KeyedRows
+from streamdetect.kernels.index import KeyedRows, longer, room_for
 from streamdetect.kernels.members import TICK_MS, Members, room_after_sweep
 from streamdetect.kernels.seen import SeenHashes
 from streamdetect.kernels.spans import joined
@@ -51,7 +51,6 @@ ACCOUNT = np.dtype(
         ("tier_told", "u1"),  # by the gateway, in events
         ("tier_recorded", "u1"),  # by the provider, in account records
         ("quiet_level", "u1", (2,)),
-        ("dirty", "u1"),  # changed since the last image
     ],
     align=True,
 )
@@ -64,7 +63,6 @@ FACT = np.dtype(
         ("trusted", "u4"),
         ("members", "u4"),
         ("family", "u1"),
-        ("dirty", "u1"),
     ],
     align=True,
 )
@@ -86,6 +84,11 @@ class Strangers:
 
     def __len__(self) -> int:
         return sum(map(len, self._facts.values()))
+
+    @property
+    def accounts(self) -> NDArray[np.uint64]:
+        """Whom facts wait for."""
+        return np.fromiter(self._facts, np.uint64, len(self._facts))
 
     def keep(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> None:
         """Keep ``FACT[n]`` about ``accounts``, in order."""
@@ -120,6 +123,7 @@ class AccountsState:
     subnets: Members = field(default_factory=Members)
     seen: SeenHashes = field(default_factory=SeenHashes)
     ledgers: NDArray[np.void] = field(default_factory=lambda: np.zeros((64, FACTS_PER_ACCOUNT), FACT))
+    ledgers_dirty: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((64, FACTS_PER_ACCOUNT), np.uint8))
     ledger_count: int = 0
     ids: bytearray = field(default_factory=bytearray)
     long_event_ids: dict[int, bytes] = field(default_factory=dict)
@@ -146,6 +150,7 @@ class AccountsState:
             grown = np.zeros((max(self.ledger_count + rows, 2 * len(self.ledgers)), FACTS_PER_ACCOUNT), FACT)
             grown[: self.ledger_count] = self.ledgers[: self.ledger_count]
             self.ledgers = grown
+            self.ledgers_dirty = longer(self.ledgers_dirty.reshape(-1), grown.size).reshape(grown.shape)
 
     def account_id(self, row: int) -> str:
         """The account's own id, as the gateway wrote it."""
@@ -170,7 +175,7 @@ class AccountsState:
         ends = len(self.ids) + np.cumsum(end - start)
         self.table.rows["id_start"][rows], self.table.rows["id_length"][rows] = ends - (end - start), end - start
         self.ids += joined(source, start, end).tobytes()
-        self.table.rows["dirty"][rows] = 1
+        self.table.dirty[rows] = 1
 
     @property
     def memory_bytes(self) -> int:
@@ -180,19 +185,20 @@ class AccountsState:
             + self.subnets.memory_bytes
             + self.seen.tables.nbytes
             + self.ledgers.nbytes
+            + self.ledgers_dirty.nbytes
             + len(self.ids)
             + sum(len(raw) + 90 for raw in self.long_event_ids.values())
         )
 
     def capture(self, stripe: int) -> StageImage:
-        """What is due for an image; afterwards nothing is dirty."""
-        long_lived = self.table.live["event_id_length"] == LONG_EVENT_ID
-        long_due = np.flatnonzero(long_lived & (self.table.live["dirty"] != 0)).tolist()
-        long_ids = {row: self.long_event_ids[row] for row in np.flatnonzero(long_lived).tolist()}
+        """What is due for an image; afterwards nothing is marked."""
+        accounts = self.table.capture(stripe)
+        due = accounts.numbers
+        long_due = due[self.table.rows["event_id_length"][due] == LONG_EVENT_ID].tolist()
         rows = {
-            "accounts": self.table.capture(stripe),
+            "accounts": accounts,
             "subnets": self.subnets.capture(stripe),
-            "facts": capture_rows(self._facts, len(self._facts), self._facts["dirty"], stripe),
+            "facts": capture_rows(self._facts, len(self._facts), self.ledgers_dirty.reshape(-1), stripe),
             "ids": capture_bytes(self.ids, self._ids_captured, stripe),
             **self.seen.capture(stripe),
         }
@@ -204,7 +210,8 @@ class AccountsState:
             "newest": self.newest,
             "evicted": self.evicted,
         }
-        return StageImage(meta, rows, {"long_event_ids": capture_blobs(long_ids, long_due, stripe)})
+        long_ids = BlobSection({row: self.long_event_ids[row] for row in long_due})
+        return StageImage(meta, rows, {"long_event_ids": long_ids})
 
     def restore(self, images: Sequence[StageImage]) -> None:
         """Become what images in order say."""
@@ -213,8 +220,10 @@ class AccountsState:
         self.subnets.restore([image.rows["subnets"] for image in images])
         self.seen.restore(images, meta["seen_state"])
         facts = [image.rows["facts"] for image in images]
+        room = room_for(facts[-1].count, self.ledgers.size)
         self.ledger_count = facts[-1].count // FACTS_PER_ACCOUNT
-        self.ledgers = restore_rows(facts, FACT, at_least=self.ledgers.size).reshape(-1, FACTS_PER_ACCOUNT)
+        self.ledgers = restore_rows(facts, FACT, at_least=room).reshape(-1, FACTS_PER_ACCOUNT)
+        self.ledgers_dirty = np.zeros(self.ledgers.shape, np.uint8)
         self.ids = restore_bytes([image.rows["ids"] for image in images], meta["ids_bytes"])
         self._ids_captured = len(self.ids)
         long_ids = restore_blobs([image.blobs["long_event_ids"] for image in images])
@@ -251,6 +260,6 @@ class AccountsState:
         self.ledgers[: len(ledgers)] = ledgers
         self.ledgers[len(ledgers) : self.ledger_count] = np.zeros(1, FACT)
         self.ledger_count = len(ledgers)
-        self._facts["dirty"] = 1
+        self.ledgers_dirty[: self.ledger_count] = 1
         self.table.live["ledger"][used] = np.arange(len(ledgers))
         self.evicted += count

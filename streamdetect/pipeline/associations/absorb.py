@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from streamdetect.kernels.images import Dirty
 from streamdetect.kernels.index import Record, find, find_or_add
 from streamdetect.kernels.members import DAILY, HOURLY, TICK_MS, TRUSTED, UNKNOWN, YOUNG, distinct_of, touch
 from streamdetect.kernels.members import advance as advance_members
@@ -75,8 +76,8 @@ def _tell_all(
 
 @njit(cache=True, nogil=True)
 def _wait_alone(
-    slots: NDArray[np.int32], singles: NDArray[np.void], count: int, identity: np.uint64, member: np.uint64,
-    account: np.uint64, occurred_at: int, partition: int, kind: int,
+    slots: NDArray[np.int32], singles: NDArray[np.void], dirty: Dirty, count: int, identity: np.uint64,
+    member: np.uint64, account: np.uint64, occurred_at: int, partition: int, kind: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Keep a lone content key among the singles. Returns (singles in use, -1), or (.., row) if it has company now."""
     row = find_or_add(slots, singles, count, identity)
@@ -84,22 +85,22 @@ def _wait_alone(
     if row == count:
         single.member, single.account, single.newest = member, account, occurred_at
         single.partition, single.kind, single.promoted = np.uint16(partition), np.uint8(kind), np.uint8(0)
-        single.dirty = np.uint8(1)
+        dirty[row] = np.uint8(1)
         return count + 1, -1
     if single.promoted != 0 or single.member != member:
         return count, row
     tick, newest_tick = occurred_at // TICK_MS, single.newest // TICK_MS
     if tick > newest_tick or (tick == newest_tick and kind > single.kind):
         single.kind = np.uint8(kind)
-    single.newest, single.dirty = max(single.newest, occurred_at), np.uint8(1)
+    single.newest, dirty[row] = max(single.newest, occurred_at), np.uint8(1)
     return count, -1
 
 
 @njit(cache=True, nogil=True)
 def absorb_rows(
-    first: int, slots: NDArray[np.int32], rows: NDArray[np.void], row_count: int,
-    single_slots: NDArray[np.int32], singles: NDArray[np.void], single_count: int,
-    member_slots: NDArray[np.int32], entries: NDArray[np.void], entry_count: int,
+    first: int, slots: NDArray[np.int32], rows: NDArray[np.void], dirty: Dirty, row_count: int,
+    single_slots: NDArray[np.int32], singles: NDArray[np.void], single_dirty: Dirty, single_count: int,
+    member_slots: NDArray[np.int32], entries: NDArray[np.void], entry_dirty: Dirty, entry_count: int,
     suspect_young: NDArray[np.int64], young_per_trusted: int, notify_most: int,
     family_of_type: NDArray[np.uint8], prefix_of_type: NDArray[np.int64], sources: NDArray[np.uint16],
     occurred: NDArray[np.int64], account: NDArray[np.uint64], member: NDArray[np.uint64], event: NDArray[np.uint64],
@@ -122,7 +123,16 @@ def absorb_rows(
         row = find(slots, rows, identity)
         if row < 0 and kind_of_key >= _FIRST_CONTENT:
             single_count, single = _wait_alone(
-                single_slots, singles, single_count, identity, member[outer], account[outer], now, partition, kind
+                single_slots,
+                singles,
+                single_dirty,
+                single_count,
+                identity,
+                member[outer],
+                account[outer],
+                now,
+                partition,
+                kind,
             )
             if single < 0:
                 continue
@@ -131,10 +141,10 @@ def absorb_rows(
             key, lone = rows[row], singles[single]
             key.newest, key.raw, key.head, key.key_type = lone.newest, keys[index], np.int32(-1), np.uint8(kind_of_key)
             if lone.promoted == 0:
-                lone.promoted, lone.dirty = np.uint8(1), np.uint8(1)
+                lone.promoted, single_dirty[single] = np.uint8(1), np.uint8(1)
                 entry = touch(
-                    member_slots, entries, entry_count, key.distinct, row, lone.newest // TICK_MS, lone.member,
-                    lone.account, np.int64(lone.partition), lone.newest // TICK_MS, np.int64(lone.kind),
+                    member_slots, entries, entry_dirty, entry_count, key.distinct, row, lone.newest // TICK_MS,
+                    lone.member, lone.account, np.int64(lone.partition), lone.newest // TICK_MS, np.int64(lone.kind),
                 )  # fmt: skip
                 key.head, entry_count = np.int32(entry), entry_count + 1
         elif row < 0:
@@ -143,7 +153,7 @@ def absorb_rows(
             key = rows[row]
             key.newest, key.raw, key.head, key.key_type = now, keys[index], np.int32(-1), np.uint8(kind_of_key)
         key = rows[row]
-        key.dirty = np.uint8(1)
+        dirty[row] = np.uint8(1)
         if now > key.newest:
             advance(key.requests, key.newest, now)
             advance_members(key.distinct, key.newest // TICK_MS, now // TICK_MS)
@@ -158,8 +168,8 @@ def absorb_rows(
         if kind_of_key < _FIRST_CONTENT:  # a content key waits without windows, and nobody reads them
             add(key.requests, newest, now, 1)
         entry = touch(
-            member_slots, entries, entry_count, key.distinct, row, newest // TICK_MS, member[outer], account[outer],
-            partition, now // TICK_MS, kind,
+            member_slots, entries, entry_dirty, entry_count, key.distinct, row, newest // TICK_MS, member[outer],
+            account[outer], partition, now // TICK_MS, kind,
         )  # fmt: skip
         if entry == entry_count:
             entries[entry].next, key.head = key.head, np.int32(entry)
@@ -238,9 +248,9 @@ def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Ab
     position = found = 0
     while position < count:
         position, rows, singles, entries, found = absorb_rows(
-            position, state.table.slots, state.table.rows, state.table.count,
-            state.singles.slots, state.singles.rows, state.singles.count,
-            state.members.slots, state.members.entries, state.members.count,
+            position, state.table.slots, state.table.rows, state.table.dirty, state.table.count,
+            state.singles.slots, state.singles.rows, state.singles.dirty, state.singles.count,
+            state.members.slots, state.members.entries, state.members.dirty, state.members.count,
             thresholds.suspect_young, thresholds.young_per_trusted, thresholds.notify_members_max,
             FAMILY_OF_TYPE, PREFIX_OF_TYPE, links.source,
             links.occurred_at, links.account, links.member, links.event, links.member_kind,

@@ -37,7 +37,6 @@ KEY = np.dtype(
         ("key_type", "u1"),
         ("suspect", "u1"),
         ("quiet_level", "u1", (2,)),
-        ("dirty", "u1"),  # changed since the last image
     ],
     align=True,
 )
@@ -50,7 +49,6 @@ SINGLE = np.dtype(
         ("partition", "u2"),
         ("kind", "u1"),
         ("promoted", "u1"),
-        ("dirty", "u1"),
     ],
     align=True,
 )
@@ -98,7 +96,7 @@ class AssociationsState:
         return self.table.memory_bytes + self.singles.memory_bytes + self.members.memory_bytes + len(self.names)
 
     def capture(self, stripe: int) -> StageImage:
-        """What is due for an image; afterwards nothing is dirty."""
+        """What is due for an image; afterwards nothing is marked."""
         rows = {
             "keys": self.table.capture(stripe),
             "singles": self.singles.capture(stripe),
@@ -129,7 +127,7 @@ class AssociationsState:
         """Drop stale entries and chain the rest anew, oldest last."""
         self.members.sweep(owners, newest_ticks)
         self.table.live["head"] = -1
-        self.table.live["dirty"] = 1
+        self.table.dirty[: self.table.count] = 1
         entries = self.members.entries[: self.members.count]
         order = np.argsort(entries["owner"], kind="stable")
         owner = entries["owner"][order]

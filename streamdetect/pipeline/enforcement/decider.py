@@ -6,11 +6,11 @@ allowed, or the kill switch is on, decisions are taken and logged as simulated, 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.index import KeyedRows
 from streamdetect.messages.decision import Decision, Mode
 from streamdetect.messages.override import Override
 from streamdetect.messages.policy import Scope
@@ -33,14 +33,15 @@ from streamdetect.pipeline.enforcement.standing import (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A subject at one moment, event time ``at`` (ms): its row of state, its features, its newest event.
+    """A subject at one moment, event time ``at`` (ms): its row of the table of state, its features, its newest event.
 
     Windows are read at ``windows_at``, the subject's own newest time. ``ledger`` holds the facts about an account;
     ``None`` where there are none, and for shared subjects.
     """
 
     subject: SubjectKey
-    row: Any
+    table: KeyedRows
+    row: int
     features: NDArray[np.int64]
     at: int
     windows_at: int
@@ -65,20 +66,20 @@ class Decider:
         self._go_by(policy, mode)
 
     def obey(
-        self, policy: CompiledPolicy, mode: Mode, rows: NDArray[np.void], subject_of: Callable[[int], SubjectKey]
+        self, policy: CompiledPolicy, mode: Mode, table: KeyedRows, subject_of: Callable[[int], SubjectKey]
     ) -> None:
         """Go by a policy from now on; what is in force, pardoned or counted by caps stays.
 
-        ``rows`` are the rows of state that the subjects have, ``subject_of`` names the subject of one: when something
-        is renewed is kept there as well.
+        ``table`` has the rows of state of the subjects, ``subject_of`` names the subject of one: when something is
+        renewed is kept there as well.
         """
         renewal = self.policy.model.ladder.renew_fraction
         self._go_by(policy, mode)
         changed = np.flatnonzero(
-            (rows["quiet_until"] > 0).any(axis=1) & (policy.model.ladder.renew_fraction != renewal)
+            (table.live["quiet_until"] > 0).any(axis=1) & (policy.model.ladder.renew_fraction != renewal)
         )
         for row in changed.tolist():
-            self.standings.note_quiet(rows[row], subject_of(row))
+            self.standings.note_quiet(table, row, subject_of(row))
 
     def _go_by(self, policy: CompiledPolicy, mode: Mode) -> None:
         self.policy, self.mode = policy, mode
@@ -159,5 +160,5 @@ class Decider:
     ) -> list[Decision]:
         if ruling is None:
             return []
-        self.standings.note_quiet(case.row, ruling.subject)
+        self.standings.note_quiet(case.table, case.row, ruling.subject)
         return [word(ruling, features, case.newest, self.policy, self.mode, by)]

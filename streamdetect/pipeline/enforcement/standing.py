@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from streamdetect.kernels.images import STRIPE_ROWS, STRIPES, BlobSection, StageImage, restore_blobs
+from streamdetect.kernels.index import KeyedRows
 from streamdetect.messages.decision import Decision
 from streamdetect.messages.policy import ACTIONS, Scope
 from streamdetect.pipeline.decisions.caps import Caps
@@ -122,11 +123,12 @@ class Standings:
             return 0, 0
         return standing.level, standing.expires_at - self._renewal_ms(standing)
 
-    def note_quiet(self, row: Any, subject: SubjectKey) -> None:
+    def note_quiet(self, table: KeyedRows, row: int, subject: SubjectKey) -> None:
         """Keep what ``quiet`` says in the subject's row of state, so that most hits need not come here."""
+        kept = table.rows[row]
         for track in (LIVE, SIMULATED):
-            row["quiet_level"][track], row["quiet_until"][track] = self.quiet(subject, track)
-        row["dirty"] = 1
+            kept["quiet_level"][track], kept["quiet_until"][track] = self.quiet(subject, track)
+        table.dirty[row] = 1
 
     def in_force(self, subject: SubjectKey, track: int, at: int) -> Standing | None:
         """The standing of a subject at an event time."""
