@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup setup-dev demo test check kafka bench eval eval-full fmt clean
+.PHONY: help setup setup-dev demo test test-long check kafka bench eval eval-full fmt clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,6 +33,9 @@ check: setup-dev  ## format, lint, types
 
 test: setup-dev check  ## the whole default suite; says which broker it had
 	@$(BIN)/python -m pytest $(ARGS)
+
+test-long: setup-dev  ## what takes minutes: workers and brokers killed many times, long outages
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 kafka: setup-dev  ## a local Kafka in the foreground, the strongest this machine can run (ARGS="--nodes 3 --port 9092")
 	@$(BIN)/python -m streamdetect.sandbox $(ARGS)

@@ -21,7 +21,7 @@ from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.enforcement.standing import RELEASED
 from streamdetect.worker.publisher import is_enforced
 
-SEEDS = int(os.environ.get("FAULT_SEEDS", "200"))
+SEEDS = int(os.environ.get("FAULT_SEEDS", "160"))
 DAY_MS = 86_400_000
 FAULTS_MAX = 12
 LEVELS = {"observe": 1, "rate_limit": 2, "verify": 3, "suspend": 4}

@@ -5,6 +5,7 @@ committed offsets, the metrics page, the end of a process; never by a pause that
 """
 
 import asyncio
+import http.client
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from streamdetect.kafka.plan import ACCOUNTS, EVIDENCE, LINKS, full_name, plan
 from streamdetect.kafka.topics import create_and_check
 from streamdetect.settings import Settings
 
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0  # a bound for a machine with much else to do; nothing waits longer than its cause takes
 STOP_S = 20.0
 POLL_S = 0.05
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,11 @@ _MOVING = (
     KafkaError.COORDINATOR_NOT_AVAILABLE,
     KafkaError.NOT_COORDINATOR,
 )
+
+
+def _passes(refused: KafkaException) -> bool:
+    """Whether to ask again: what moves, and what the client library itself reports (connections, time outs)."""
+    return refused.args[0].code() in _MOVING or refused.args[0].code() < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,7 @@ class Worker:
 
     def page(self) -> str:
         """The metrics page."""
-        with urllib.request.urlopen(f"{self.url}/metrics", timeout=5) as answer:
-            return answer.read().decode()
+        return until(lambda: self.alive() and self._ask("/metrics"), "its metrics")[1].decode()
 
     def stop(self) -> int:
         """Send SIGTERM; the exit code, within the bound."""
@@ -129,12 +134,18 @@ class Worker:
         return True
 
     def _get(self, path: str) -> int:
+        return until(lambda: self.alive() and self._ask(path), f"an answer to {path}")[0]
+
+    def _ask(self, path: str) -> tuple[int, bytes] | None:
+        """Status and body; ``None`` where a busy machine did not let it answer."""
         try:
             with urllib.request.urlopen(self.url + path, timeout=5) as answer:
-                return answer.status
+                return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
-                return error.code
+                return error.code, b""
+        except (OSError, http.client.HTTPException):
+            return None
 
 
 @dataclass
@@ -164,7 +175,7 @@ class World:
 
     def create(self) -> "World":
         """Make the topics."""
-        asyncio.run(create_and_check(self.settings))
+        asyncio.run(create_and_check(self.settings, timeout_s=PATIENCE_S))
         return self
 
     def command(self, *arguments: str, **environment: str) -> dict[str, Any]:
@@ -208,8 +219,12 @@ class World:
         codec: str = "none",
         partition: int | None = None,
         headers: dict[str, str] | None = None,
+        timestamps_ms: Iterable[int] = (),
     ) -> list[Sent]:
-        """Send (key, value) pairs in order, keyed as Java clients do; returns where each landed."""
+        """Send (key, value) pairs in order, keyed as Java clients do; returns where each landed.
+
+        ``timestamps_ms`` are those of the records, in order; where there are none, it is the time of sending.
+        """
         if codec not in self._producers:
             self._producers[codec] = Producer(
                 {
@@ -223,7 +238,8 @@ class World:
             )
         producer = self._producers[codec]
         landed: list[Sent | None] = []
-        place = {} if partition is None else {"partition": partition}
+        place = {"headers": headers} if partition is None else {"headers": headers, "partition": partition}
+        stamps = iter(timestamps_ms)
         for key, value in records:
             number = len(landed)
             landed.append(None)
@@ -232,7 +248,8 @@ class World:
                 assert error is None, error
                 landed[number] = Sent(message.partition(), message.offset())
 
-            producer.produce(topic or self.requests, value, key, on_delivery=note, headers=headers, **place)
+            stamp = next(stamps, 0)  # the library takes 0 for now
+            producer.produce(topic or self.requests, value, key, on_delivery=note, timestamp=stamp, **place)
             producer.poll(0)
         assert producer.flush(PATIENCE_S) == 0
         return landed
@@ -261,6 +278,16 @@ class World:
         for topic in (self.topic(ACCOUNTS), self.requests, self.topic(LINKS), self.topic(EVIDENCE)):
             until(lambda topic=topic: worker.alive() and self._committed(topic), f"the end of {topic}", limit_s)
 
+    def forget(self) -> None:
+        """Know nothing of what was read and asked so far: a topic was deleted and made again."""
+        for consumer in (self._reader, self._asking):
+            if consumer is not None:
+                consumer.close()
+        self._reader = self._asking = None
+        self._producers.clear()
+        self._read.clear()
+        self._positions.clear()
+
     def close(self) -> None:
         for worker in self.workers:
             worker.kill()
@@ -277,7 +304,7 @@ class World:
         try:
             answer = self._asking.committed([TopicPartition(*place) for place in ends], timeout=10)
         except KafkaException as refused:
-            if refused.args[0].code() not in _MOVING:
+            if not _passes(refused):
                 raise
             return False
         return all(max(tp.offset, 0) >= ends[tp.topic, tp.partition] for tp in answer)
@@ -291,7 +318,7 @@ class World:
             try:
                 return reader.offsets_for_times(asked, timeout=10)
             except KafkaException as refused:
-                if refused.args[0].code() not in _MOVING:
+                if not _passes(refused):
                     raise
                 return None
 

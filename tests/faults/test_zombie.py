@@ -1,0 +1,114 @@
+"""A worker that stood still for longer than its group waits, and wakes up: the new owner's word stands.
+
+And the fence itself, without luck: an image and an enforcement record as a stale owner would write them late.
+"""
+
+import signal
+from dataclasses import dataclass, field
+
+import orjson
+import pytest
+from crowd import POLICY, Crowd
+from live import decisions, until
+from load import Kept, Load, faulty_world, records_of
+from test_two_workers import ALL, until_shared
+from verdict import Verdict, in_force, judged, same, subject_of
+
+from streamdetect.errors import UnreachableError
+from streamdetect.kafka.plan import CHANGELOG
+from streamdetect.kernels.image_records import Link, Place, Term
+from streamdetect.kernels.image_records import records_of as image_records
+from streamdetect.kernels.images import encode
+from streamdetect.pipeline.decisions.policy import load_policy
+from streamdetect.worker.detector import Detector
+
+pytestmark = pytest.mark.needs("admin")
+
+
+@dataclass
+class Told:
+    verdict: Verdict
+    ended: int
+    last_words: str
+    overwritten: float
+    stale: dict
+    table: dict = field(default_factory=dict)
+
+
+def zombie(broker, folder):
+    crowd = Crowd(600, 5)
+    with (
+        faulty_world(broker.bootstrap_servers, folder) as place,
+        Load(place, records_of(crowd), 150) as load,
+        Kept(place) as sleeper,
+        Kept(place) as heir,
+    ):
+        until_shared(sleeper, heir)
+        asleep = sleeper.let_go()
+        asleep.process.send_signal(signal.SIGSTOP)
+        until(lambda: heir.partitions == ALL, "the other worker to take over")
+        heir.until_working()
+        asleep.process.send_signal(signal.SIGCONT)
+        ended = asleep.process.wait(180)
+        load.finish()
+        place.settled(heir)
+        stale = late_records(place)
+        until(lambda: {s: in_force(place).get(s) for s in stale} == stale, "the table to be put right")
+        overwritten = heir.metric("stale_records_total")
+        late_images(place)
+        heir.stop()
+        third = place.start().ready()
+        assert third.stop() == 0, third.log
+        return Told(judged(place, crowd.lines), ended, asleep.log, overwritten, stale, in_force(place))
+
+
+def late_records(place):
+    """Write over what was decided last: an older record of two subjects, a tombstone of a third; returns what was.
+
+    A stale owner can only be late with what the new one has decided again, so it is the newest that matters.
+    """
+    table, before, newest = in_force(place), {}, {}
+    for decision in decisions(place):
+        subject = subject_of(decision)
+        if decision["action"] != "observe" and same(decision) != table[subject]:
+            before[subject] = orjson.dumps(decision)
+        newest[subject] = max(newest.get(subject, 0), decision["published_at"])
+    latest = sorted(table, key=newest.get, reverse=True)
+    chosen = [subject for subject in latest if subject in before][:2]
+    chosen.append(next(subject for subject in latest if subject not in before))
+    for subject in chosen:
+        place.send([(":".join(subject).encode(), before.get(subject))], topic=place.topic("enforcement.v1"))
+    return {subject: table[subject] for subject in chosen}
+
+
+def late_images(place):
+    """For each partition, an empty image as the owner before the last would have written it next."""
+    empty = Detector(load_policy(POLICY), "live", place.settings.request_topics, 4).new_shard()
+    terms = {}
+    for record in place.read(CHANGELOG):
+        term, slot, _ = record.key.decode().split("/")
+        terms.setdefault(record.partition, {})[Term(*map(int, term.split(".")))] = int(slot)
+    for partition, slots in terms.items():
+        stale = sorted(slots)[-2] if len(slots) > 1 else Term(0, 0)
+        for sequence in range(10_000, 10_003):
+            link = Link(Place(stale, sequence), stale, sequence)
+            records = image_records(link, encode(empty.capture(sequence)))
+            place.send(records, topic=place.topic(CHANGELOG), partition=partition)
+
+
+@pytest.mark.story("zombie")
+def test_a_worker_that_stood_still_ends_with_an_error_that_says_so(told):
+    assert told.ended == UnreachableError.exit_code
+    assert "stood still" in told.last_words
+
+
+@pytest.mark.story("zombie")
+def test_what_it_did_and_what_a_stale_owner_writes_late_changes_nothing(told):
+    told.verdict.check()
+
+
+@pytest.mark.story("zombie")
+def test_stale_records_of_what_is_in_force_are_overwritten(told):
+    assert len(told.stale) == 3
+    assert told.overwritten > 0
+    assert {subject: told.table[subject] for subject in told.stale} == told.stale
