@@ -40,7 +40,7 @@ test-long: setup-dev  ## what takes minutes: workers and brokers killed many tim
 kafka: setup-dev  ## a local Kafka in the foreground, the strongest this machine can run (ARGS="--nodes 3 --port 9092")
 	@$(BIN)/python -m streamdetect.sandbox $(ARGS)
 
-bench: setup-dev  ## every benchmark, about twenty minutes on a quiet machine; tables in benchmarks/results (ARGS=--smoke: small)
+bench: setup-dev  ## every benchmark, about forty minutes on a quiet machine; tables in benchmarks/results (ARGS=--smoke: small)
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 eval: setup-dev  ## product and baselines on all scenarios, in minutes; writes benchmarks/results (ARGS="--rows C2 L5")

@@ -1,6 +1,6 @@
 """Runs every benchmark, one after the other, and keeps their tables under ``results``.
 
-``python benchmarks/run.py`` (``make bench``) takes about twenty minutes on two quiet cores. ``--smoke`` takes small
+``python benchmarks/run.py`` (``make bench``) takes about forty minutes on two quiet cores. ``--smoke`` takes small
 sizes, to see that everything runs: its figures say nothing and are not kept. ``--only`` picks some by name.
 """
 
@@ -20,10 +20,10 @@ SUITE = (
     ("cold-start", "cold_start.py", "--repeats 1"),
     ("latency", "latency.py", "--samples 20 --seconds 15 --backlog 20000"),
     ("side-by-side", "side_by_side.py", "--rounds 1 --slow-events 20000 --fast-events 20000 --warm-events 2000"),
-    ("images", "images.py", "--help"),
-    ("recovery", "recovery.py", "--help"),
-    ("failover", "failover.py", "--help"),
-    ("soak", "soak.py", "--help"),
+    ("images", "images.py", "--accounts 20000 --rounds 1"),
+    ("recovery", "recovery.py", "--accounts 20000 --images 4 --repeats 1"),
+    ("failover", "failover.py", "--accounts 2000 --times 1"),
+    ("soak", "soak.py", "--minutes 1"),
     ("memory", "memory.py", "--accounts 20000 --days 2 --accounts-a-day 10000"),
 )
 
