@@ -43,7 +43,7 @@ def test_binning_loses_nothing_and_ends_in_few_points(values):
     assert len(times) == len(sums) <= 400
 
 
-@given(st.lists(st.tuples(st.floats(0, 10**6), st.floats(0, 100)), min_size=1, max_size=9))
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 100)), min_size=1, max_size=9))
 def test_intervals_contain_their_value(pairs):
     rows = [(f"row {n}", value, max(0.0, value - width), value + width) for n, (value, width) in enumerate(pairs)]
     svg = svg_of(whiskers(rows))

@@ -49,6 +49,8 @@ WRONG = [
     ((*REPLAY, "out", "--from", "yesterday"), USAGE, "'yesterday' is no time"),
     ((*REPLAY, "out", "--lateness", "1x"), USAGE, "'1x' is no duration"),
     ((*REPLAY, "out", "--lables", "x"), USAGE, "replay has no option --lables"),
+    (("kill", "maybe"), USAGE, 'Unknown command "maybe"'),
+    (("override", "permit", "account:a-1"), USAGE, 'Unknown command "permit"'),
     (("simulate",), USAGE, "--list shows the scenarios"),
     (("simulate", "C99", "--output", "out", "--seed", "1"), USAGE, "no scenario 'C99'"),
     (("simulate", "C2", "--output", "table.csv", "--seed", "1", "--scale", "0.001"), USAGE, "table.csv: File exists"),
