@@ -175,10 +175,13 @@ class Recovery:
             since = [d for r, d in published if r.offset >= shard.log_from.get(r.partition, r.offset + 1)]
             until = {topic: ends_of.get(restored.partition, 0) for topic, ends_of in reached.items()}
             shard.follow(since, until if restored.lineage.next_sequence else {})
-            passed = {(d.decision_id, d.revision) for d in since if d.status != "held"}
-            restored.held[:] = [
-                d for d in restored.held if (d.decision_id, d.revision) not in passed and shard.stands(d)
-            ]
+            # One that was not saved yet may have been decided again, with a higher revision, and passed as that.
+            passed: dict[str, int] = {}
+            for d in since:
+                if d.status != "held":
+                    passed[d.decision_id] = max(d.revision, passed.get(d.decision_id, 0))
+            waits = [d for d in restored.held if passed.get(d.decision_id, 0) < d.revision and shard.stands(d)]
+            restored.held[:] = waits
             shard.log_from = dict(ends)
 
     def _where(self, record: Stored) -> str:

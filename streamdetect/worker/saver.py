@@ -132,16 +132,21 @@ class Saver:
             started, waiting, link = time.perf_counter(), state.waiting, state.lineage.link()
             # Until it is delivered what is captured is nowhere else: a partition that fails here must be restored.
             state.waiting, state.saving, state.in_image = [], True, len(waiting)
-            size = await self._write(partition, link, waiting)
+            size = await self._write(partition, state, link, waiting)
+            if size is None:
+                return
             self._advance(state, size)
             self._metrics.histogram("image_seconds").observe(time.perf_counter() - started)
             await self._remove_foreign(partition, state.lineage)
 
-    async def _write(self, partition: int, link: Link, waiting: Sequence[_Waiting]) -> int:
+    async def _write(self, partition: int, state: _Partition, link: Link, waiting: Sequence[_Waiting]) -> int | None:
+        """Bytes written; ``None`` if the partition went meanwhile, and with it what the image would need."""
         shard = self._detector.shard(partition)
         shard.log_from |= {number: max(end, shard.log_from.get(number, 0)) for number, end in self._log_ends().items()}
         image = shard.capture(link.place.sequence)
         await asyncio.gather(*(delivered for _, delivered in waiting))
+        if self._partitions.get(partition) is not state:  # what waited at the brake is forgotten
+            return None
         shard.add_held(image, self._held(partition))
         payload = await asyncio.to_thread(encode, image)
         self._guard()

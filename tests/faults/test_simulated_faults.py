@@ -199,12 +199,7 @@ def test_a_history_of_faults(calm, seed):
     check_log(history)
 
 
-OPEN = pytest.mark.xfail(
-    strict=True, reason="a decision held by a worker that then stood still is lost in this history"
-)
-
-
-@pytest.mark.parametrize("seed", [pytest.param(n, marks=OPEN) if n == 30 else n for n in range(SEEDS // 4)])
+@pytest.mark.parametrize("seed", range(SEEDS // 4))
 def test_a_history_of_faults_with_decisions_held_back(calm, seed):
     """What waits at the brake when its process ends is put in force by the next."""
     history = History(seed, faults=True, brake=True)
