@@ -17,10 +17,14 @@ from streamdetect.worker.offsets import Delivery
 
 @dataclass(frozen=True, slots=True)
 class ChunkLimits:
-    """How large a chunk may be: records, and bytes of values and keys (one record may be larger)."""
+    """How large a chunk may be: records, bytes of values and keys (one record may be larger), broker time it spans.
+
+    The last bounds how far a partition with few records runs ahead of others when it is read after an outage.
+    """
 
     records: int = 500
     size_bytes: int = 4 << 20
+    span_ms: int = 600_000
 
 
 @dataclass(slots=True, eq=False)
@@ -48,15 +52,18 @@ class Held:
         part = self.records[self.position : self.position + limits.records]
         sizes = np.fromiter((len(r.value or b"") + len(r.key or b"") for r in part), np.int64, len(part))
         fitting = int(np.searchsorted(np.cumsum(sizes), limits.size_bytes, side="right"))
-        part = part[: max(fitting, 1)]
-        self.position += len(part)
+        stamps_ms = np.fromiter((-1 if r.timestamp is None else r.timestamp for r in part), np.int64, len(part))
+        beyond = np.flatnonzero(stamps_ms > stamps_ms[0] + limits.span_ms)
+        fitting = max(1, min(fitting, int(beyond[0]) if len(beyond) else fitting))
+        part, stamps_ms = part[:fitting], stamps_ms[:fitting]
+        self.position += fitting
         return chunk_of(
             part[0].topic,
             part[0].partition,
             [r.value for r in part],
             keys=[r.key for r in part],
             offsets=[r.offset for r in part],
-            timestamps_ms=[-1 if r.timestamp is None else r.timestamp for r in part],
+            timestamps_ms=stamps_ms,
         )
 
 

@@ -36,6 +36,7 @@ from streamdetect.worker.engine import MEMBER_BEAT_S, SESSION_S, declare_app, se
 from streamdetect.worker.in_force import InForce
 from streamdetect.worker.lease import Lease
 from streamdetect.worker.ownership import Ownership
+from streamdetect.worker.pace import Pace
 from streamdetect.worker.publisher import Publisher
 from streamdetect.worker.recovery import Recovery
 from streamdetect.worker.saver import Saver
@@ -96,6 +97,7 @@ class Worker:
         self._controls = Controls(settings, policy, self._detector, self._metrics)
         self._lease = Lease(SESSION_S - MEMBER_BEAT_S)
         self._app: faust.App | None = None
+        self._pace = Pace(self._detector, self._consumer, settings.request_topics)
         self._work: Work | None = None
         self._saver: Saver | None = None
         self._in_force: InForce | None = None
@@ -193,6 +195,7 @@ class Worker:
             self._metrics,
             owns=self._owns,
             ack=self._ack,
+            processed=self._pace.processed,
         )
         declare_agents(app, input_topics(settings), self._work)
         app.on_partitions_assigned.connect(self._assigned)
@@ -224,7 +227,7 @@ class Worker:
             self._settings.restrictions_per_minute,
             self._settings.lag_max_s,
             time.time,
-            self._behind_s,
+            self._pace.behind_s,
             self._controls.killed,
         )
 
@@ -244,10 +247,12 @@ class Worker:
             )
             return
         self._lease.begin()
+        self._pace.assigned(assigned)
         await self._ownership.assigned(partitions, self._app.consumer_generation_id)
 
     async def _revoked(self, _app: Any, _revoked: set[TP], **_: Any) -> None:
         assert self._ownership is not None
+        self._pace.assigned(())
         await self._ownership.revoked()
 
     async def _before_revoke(self, _revoked: frozenset[TP]) -> None:
@@ -264,64 +269,34 @@ class Worker:
         await self._work.finish()
         await self._saver.save_all()
 
-    def _ack(self, message: Any) -> None:
+    def _consumer(self) -> Any:
         assert self._app is not None
-        self._app.consumer.ack(message)
+        return self._app.consumer
+
+    def _ack(self, message: Any) -> None:
+        self._consumer().ack(message)
 
     def _owns(self, partition: int, generation: int) -> bool:
         assert self._app is not None
         assert self._ownership is not None
         return generation == self._app.consumer_generation_id and self._ownership.has(partition)
 
-    def _request_partitions(self) -> list[TP]:
-        assert self._app is not None
-        return [tp for tp in self._app.consumer.assignment() if tp.topic in self._settings.request_topics]
-
-    def _lag_records(self, tp: TP) -> int:
-        """Records of a partition not processed yet; 0 while the broker has not told its end."""
-        assert self._app is not None
-        consumer = self._app.consumer
-        end = consumer.highwater(tp) or 0
-        done = self._detector.position((tp.topic, tp.partition)) + 1
-        if end > done and not consumer.in_flight(tp):
-            done = max(done, consumer.reached(tp))
-        return max(0, end - done)
-
-    def _behind_ms(self, tp: TP) -> int:
-        """How much older than now the newest processed record is, by broker time; 0 when nothing waits."""
-        assert self._work is not None
-        if not self._lag_records(tp):
-            return 0
-        stamp_ms = self._work.last_stamp_ms.get((tp.topic, tp.partition), -1)
-        return max(0, int(time.time() * 1000) - stamp_ms) if stamp_ms >= 0 else 0
-
-    def _behind_s(self) -> float:
-        return max((self._behind_ms(tp) for tp in self._request_partitions()), default=0) / 1000
-
     def _gate(self, tp: TP) -> bool:
-        """Hold a request partition back while it is too far ahead, in event time, of the slowest busy one."""
+        """Whether the next chunk of a partition may be handed out."""
         assert self._ownership is not None
-        if self._stopping or not self._ownership.has(tp.partition):
-            return False
-        if tp.topic not in self._settings.request_topics:
-            return True
-        ahead = self._detector.watermark_ms(tp.partition) - self._detector.max_skew_ms(tp.partition)
-        if ahead <= 0:
-            return True
-        others = (other for other in self._request_partitions() if other.partition != tp.partition)
-        return all(self._detector.watermark_ms(o.partition) >= ahead for o in others if self._lag_records(o))
+        return not self._stopping and self._ownership.has(tp.partition) and self._pace.may_go_on(tp)
 
     async def _watch(self) -> None:
         """Gauges, once a second."""
         metrics = self._metrics
         for name in ("lag_records", "watermark_seconds", "lag_seconds"):
             metrics.gauge(name).clear()  # a partition that went to another worker is not ours to report
-        for tp in self._request_partitions():
+        for tp in self._pace.partitions:
             labels = (tp.topic, str(tp.partition))
             watermark_ms = self._detector.watermark_ms(tp.partition)
-            metrics.gauge("lag_records").labels(*labels).set(self._lag_records(tp))
+            metrics.gauge("lag_records").labels(*labels).set(self._pace.lag_records(tp))
             metrics.gauge("watermark_seconds").labels(*labels).set(watermark_ms / 1000)
-            metrics.gauge("lag_seconds").labels(*labels).set(self._behind_ms(tp) / 1000)
+            metrics.gauge("lag_seconds").labels(*labels).set(self._pace.behind_ms(tp) / 1000)
         metrics.gauge("tracked_accounts").set(self._detector.tracked_accounts)
         metrics.gauge("tracked_keys").set(self._detector.tracked_keys)
         assert self._saver is not None
@@ -352,12 +327,12 @@ class Worker:
             await self._app.crash(error)
 
     async def _beat(self, publisher: Publisher) -> None:
-        for tp in self._request_partitions():
+        for tp in self._pace.partitions:
             beat = Heartbeat(
                 partition=tp.partition,
                 published_at=int(time.time() * 1000),
                 watermark=self._detector.watermark_ms(tp.partition) or None,
-                lag_ms=self._behind_ms(tp),
+                lag_ms=self._pace.behind_ms(tp),
                 mode=self._detector.mode_in(tp.partition),
             )
             await publisher.beat(beat)

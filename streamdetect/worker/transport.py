@@ -94,6 +94,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         ledger = self._ledgers.get(tp)
         return 0 if ledger is None else len(ledger)
 
+    def delivered(self, tp: TP) -> int:
+        """Offset of the last record of a hot partition that was delivered since it was positioned; -1 before one."""
+        ledger = self._ledgers.get(tp)
+        return -1 if ledger is None else ledger.newest
+
+    def look_again(self) -> None:
+        """What the gate goes by may have changed."""
+        notify(self._wake)
+
     def reached(self, tp: TP) -> int:
         """The offset up to which a hot partition was delivered, what holds no record included; 0 before a position.
 

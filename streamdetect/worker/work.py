@@ -15,7 +15,7 @@ from streamdetect.kafka.plan import ACCOUNTS, EVIDENCE, LINKS
 from streamdetect.kernels.chunk import Chunk
 from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
-from streamdetect.worker.detector import Detector, Outcome
+from streamdetect.worker.detector import Detector, Outcome, Place
 from streamdetect.worker.publisher import Publisher, Sent
 from streamdetect.worker.saver import Saver
 
@@ -36,7 +36,10 @@ def input_topics(settings: Settings) -> frozenset[str]:
 
 
 class Work:
-    """``owns`` says whether a partition is ours in a generation; ``ack`` tells the consumer that a message is done."""
+    """``owns`` says whether a partition is ours in a generation; ``ack`` tells the consumer that a message is done.
+
+    ``processed`` hears of each chunk where it was from, and the broker time (ms) of its last record, -1 if unknown.
+    """
 
     def __init__(
         self,
@@ -48,13 +51,13 @@ class Work:
         *,
         owns: Callable[[int, int], bool],
         ack: Callable[[Any], object],
+        processed: Callable[[Place, int], object] = lambda _place, _stamp_ms: None,
     ) -> None:
         self._publisher, self._saver, self._metrics = publisher, saver, metrics
-        self._owns, self._ack = owns, ack
+        self._owns, self._ack, self._processed = owns, ack, processed
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self.last_stamp_ms: dict[tuple[str, int], int] = {}
         self._steps: dict[str, Callable[[Chunk], Outcome]] = dict.fromkeys(settings.request_topics, detector.requests)
         self._steps |= {
             settings.topic(LINKS): detector.links,
@@ -84,6 +87,7 @@ class Work:
                 stamp_ms = int(message.value.timestamps_ms[-1])
                 outcome = self._process(message.value, step)
                 message.value = None
+                self._processed((topic, message.partition), stamp_ms)
                 # Before anything is awaited: an image taken meanwhile holds this chunk, and waits for its outputs.
                 done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._saver.hold(message.partition, partial(self._ack, message), done)
@@ -127,7 +131,6 @@ class Work:
 
     def _count(self, chunk: Chunk, stage: str, outcome: Outcome, seconds: float) -> None:
         metrics, counters = self._metrics, outcome.counters
-        self.last_stamp_ms[chunk.topic, chunk.partition] = int(chunk.timestamps_ms[-1])
         metrics.histogram("chunk_seconds").labels(stage).observe(seconds)
         metrics.counter("events").labels(chunk.topic).inc(len(chunk))
         metrics.counter("bytes").labels(chunk.topic).inc(len(chunk.buffer))

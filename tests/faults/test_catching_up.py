@@ -15,6 +15,7 @@ from load import Kept, faulty_world
 
 from streamdetect.kernels.packed import LINKS, unpack
 from streamdetect.sandbox.ready import admin_client
+from streamdetect.worker.chunks import ChunkLimits
 
 pytestmark = pytest.mark.needs("admin")
 
@@ -167,3 +168,16 @@ def test_restrictions_wait_until_the_worker_has_caught_up_and_then_pass_by_the_m
     assert {d["subject"]["value"].split("-")[0] for d in told.enforced} == {"standing"}
     times = sorted(d["published_at"] for d in told.enforced)
     assert all(late - early > MINUTE_MS for early, late in zip(times, times[PER_MINUTE:], strict=False))
+
+
+@pytest.mark.story("six_hours")
+def test_no_partition_runs_ahead_of_the_others_by_more_than_the_policy_says(told):
+    ahead_max = SKEW_MS + ChunkLimits().span_ms
+    assert len(told.rows) == 4
+    for rows in told.rows.values():
+        newest = dict.fromkeys(range(4), 0)
+        for source, at in rows:
+            others = [time_ms for other, time_ms in newest.items() if other != source]
+            assert max(others) <= at + ahead_max
+            newest[source] = max(at, newest[source])
+        assert {source for source, _ in rows} == set(range(4))

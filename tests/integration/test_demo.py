@@ -99,7 +99,8 @@ def test_the_campaign_is_caught_and_the_figures_agree(tmp_path: Path) -> None:
     assert sum(told["refused"].values()) == campaign["refused"] + honest["refused"] > 0
     assert campaign["planned"] + honest["requests"] <= told["events"]
     assert honest["suspended"] == 0
-    assert honest["accounts"] >= 2 * campaign["accounts"]  # and those who sign up later
+    # On the first day the agent's users and the others are as many as the campaign's accounts each; some sleep.
+    assert 0.3 * campaign["accounts"] < honest["heard"] < 2.2 * campaign["accounts"]
     assert told["served_after_stop"] == 0
     assert 0 < told["time_to_first_action_s"] < told["event_seconds"]
     assert 0 < told["decision_delay_median_s"] <= told["decision_delay_p95_s"] < told["wall_seconds"]

@@ -9,15 +9,16 @@ from streamdetect.worker.chunks import ChunkLimits, Held
 from streamdetect.worker.offsets import Ledger
 
 part = st.none() | st.binary(max_size=20)
-limits = st.builds(ChunkLimits, records=st.integers(1, 8), size_bytes=st.integers(1, 60))
+stamp = st.none() | st.integers(0, 50)  # in any order: producers may set them
+limits = st.builds(ChunkLimits, records=st.integers(1, 8), size_bytes=st.integers(1, 60), span_ms=st.integers(0, 30))
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), part, part), min_size=1, max_size=40), limits)
+@given(st.lists(st.tuples(st.integers(1, 5), part, part, stamp), min_size=1, max_size=40), limits)
 def test_chunks_are_the_records_in_order_within_the_limits(rows, limits: ChunkLimits) -> None:
     offset, records = -1, []
-    for step, key, value in rows:
+    for step, key, value, at in rows:
         offset += step
-        records.append(SimpleNamespace(topic="t", partition=3, offset=offset, key=key, value=value, timestamp=offset))
+        records.append(SimpleNamespace(topic="t", partition=3, offset=offset, key=key, value=value, timestamp=at))
     held, chunks = Held(records), []
     while held:
         assert held.first == records[held.position].offset
@@ -27,10 +28,11 @@ def test_chunks_are_the_records_in_order_within_the_limits(rows, limits: ChunkLi
         for chunk in chunks
         for i in range(len(chunk))
     ]
-    assert found == [(r.offset, r.key, r.value, r.timestamp) for r in records]
+    assert found == [(r.offset, r.key, r.value, -1 if r.timestamp is None else r.timestamp) for r in records]
     for chunk in chunks:
         assert 1 <= len(chunk) <= limits.records
         assert len(chunk) == 1 or len(chunk.buffer) <= limits.size_bytes
+        assert (chunk.timestamps_ms <= chunk.timestamps_ms[0] + limits.span_ms).all()
 
 
 @given(st.lists(st.integers(1, 9), max_size=30), st.data())

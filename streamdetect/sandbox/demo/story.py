@@ -13,7 +13,7 @@ from rich.text import Text
 from streamdetect.messages.decision import Decision
 from streamdetect.sandbox.cluster import Cluster, Tier
 from streamdetect.sandbox.demo.ledger import PROPAGATION_S
-from streamdetect.sandbox.demo.scene import Scene
+from streamdetect.sandbox.demo.scene import BACKGROUND, Scene
 from streamdetect.sandbox.demo.verdict import CAUGHT_SHARE, REQUESTS_MIN, CampaignFigures, Figures, HonestFigures
 
 _HOUR_S: Final = 3600
@@ -68,8 +68,9 @@ class Story:
             + ("the policy it ships with" if policy is None else f"the policy {policy}"),
             campaign=f"simulated: {len(scene.campaign)} accounts send {scene.requests_a_day} requests a day each, "
             f"{scene.templates} task templates filled with ever new words",
-            honest=f"simulated: {len(scene.honest)} accounts; {len(scene.look_alikes)} of them use one popular coding "
-            "agent and so share its long prompt",
+            honest="simulated: people, offices and applications, "
+            f"{BACKGROUND * len(scene.campaign):.0f} accounts on the first day; {len(scene.look_alikes)} more use one "
+            "popular coding agent and so share its long prompt",
             gateway="simulated: before each request it looks up what the detector has put in force",
             speed=f"{speed:,g} times life: {hours:g} hours pass in {hours * _HOUR_S / speed:.0f} s, and each second of "
             f"delay costs {speed / 60:.0f} minutes of traffic",
@@ -156,9 +157,9 @@ class Story:
 
 def _touched(honest: HonestFigures) -> str:
     if not honest.suspended + honest.verified + honest.limited:
-        return f"none of {honest.accounts} accounts touched"
+        return f"none of {honest.heard} accounts touched"
     return (
-        f"of {honest.accounts} accounts {honest.suspended} suspended, {honest.verified} made to prove being genuine, "
+        f"of {honest.heard} accounts {honest.suspended} suspended, {honest.verified} made to prove being genuine, "
         f"{honest.limited} slowed down"
     )
 

@@ -37,7 +37,6 @@ class CampaignFigures:
 class HonestFigures:
     """Accounts by the strongest action they met, directly or through something they share."""
 
-    accounts: int
     heard: int
     suspended: int
     verified: int
@@ -123,7 +122,6 @@ def _campaign(ledger: Ledger) -> CampaignFigures:
 def _honest(ledger: Ledger) -> HonestFigures:
     heard, touched = ledger.heard(ledger.honest), ledger.touched(ledger.honest)
     return HonestFigures(
-        accounts=len(ledger.honest),
         heard=len(heard),
         suspended=touched["suspend"],
         verified=touched["verify"],

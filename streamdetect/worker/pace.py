@@ -1,0 +1,81 @@
+"""How far the request partitions of this process were read, and which may go on.
+
+No partition runs further ahead of the others, in event time, than the policy says (``max_skew_ms``), while the others
+have something to read: what is counted per shared key then comes in the order in which it happened, also after an
+outage. A watermark moves when a chunk has been processed, so of one partition only one chunk is on its way while others
+are busy; a chunk spans ``ChunkLimits.span_ms`` of broker time at most.
+"""
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from faust.types import TP
+
+from streamdetect.worker.detector import Detector, Place
+
+# A partition whose end the broker has not told yet may hold the oldest records of all. It is waited for so long after
+# an assignment, not for ever: one without a leader must not stop the others.
+HEARD_WITHIN_S: Final = 10.0
+
+
+class Pace:
+    """``consumer`` gives the app's consumer. ``processed`` is to be told of every chunk."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        consumer: Callable[[], Any],
+        request_topics: Collection[str],
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._detector, self._consumer, self._now_s = detector, consumer, now_s
+        self._topics = frozenset(request_topics)
+        self._stamps_ms: dict[Place, int] = {}  # broker time of the newest record processed
+        self._assigned_at_s = 0.0
+        self.partitions: list[TP] = []
+
+    def assigned(self, partitions: Collection[TP]) -> None:
+        """Go by the request partitions among these from now on."""
+        self.partitions = sorted(tp for tp in partitions if tp.topic in self._topics)
+        self._assigned_at_s = self._now_s()
+
+    def processed(self, place: Place, stamp_ms: int) -> None:
+        """A chunk was processed, whose last record the broker stamped so; -1 if it did not."""
+        self._stamps_ms[place] = stamp_ms
+        self._consumer().look_again()
+
+    def lag_records(self, tp: TP) -> int:
+        """Records of a partition not processed yet; 0 while the broker has not told its end."""
+        consumer = self._consumer()
+        end = consumer.highwater(tp) or 0
+        done = self._detector.position((tp.topic, tp.partition)) + 1
+        if end > done and not consumer.in_flight(tp):
+            done = max(done, consumer.reached(tp))
+        return max(0, end - done)
+
+    def behind_ms(self, tp: TP) -> int:
+        """How much older than now the newest processed record is, by broker time; 0 when nothing waits."""
+        if not self.lag_records(tp):
+            return 0
+        stamp_ms = self._stamps_ms.get((tp.topic, tp.partition), -1)
+        return max(0, int(time.time() * 1000) - stamp_ms) if stamp_ms >= 0 else 0
+
+    def behind_s(self) -> float:
+        """The same of the partition that is furthest behind, in seconds."""
+        return max(map(self.behind_ms, self.partitions), default=0) / 1000
+
+    def may_go_on(self, tp: TP) -> bool:
+        """Whether the next chunk of a partition may be handed out; always for what is no request topic."""
+        if tp.topic not in self._topics:
+            return True
+        watermark_ms = self._detector.watermark_ms(tp.partition)
+        floor_ms = watermark_ms - self._detector.max_skew_ms(tp.partition)
+        on_its_way = self._consumer().delivered(tp) > self._detector.position((tp.topic, tp.partition))
+        busy = (other.partition for other in self.partitions if other.partition != tp.partition and self._busy(other))
+        return all(not on_its_way and self._detector.watermark_ms(partition) >= floor_ms for partition in busy)
+
+    def _busy(self, tp: TP) -> bool:
+        if self._consumer().highwater(tp) is None:
+            return self._now_s() < self._assigned_at_s + HEARD_WITHIN_S
+        return self.lag_records(tp) > 0
