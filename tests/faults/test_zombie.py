@@ -4,6 +4,7 @@ And the fence itself, without luck: an image and an enforcement record as a stal
 """
 
 import signal
+import time
 from dataclasses import dataclass, field
 
 import orjson
@@ -47,13 +48,15 @@ def zombie(broker, folder):
         asleep = sleeper.let_go()
         asleep.process.send_signal(signal.SIGSTOP)
         until(lambda: heir.partitions == ALL, "the other worker to take over")
+        alone_ms = time.time_ns() // 1_000_000
         heir.until_working()
         asleep.process.send_signal(signal.SIGCONT)
         ended = asleep.process.wait(180)
         load.finish()
         place.settled(heir)
-        stale = late_records(place)
+        stale = late_records(place, alone_ms)
         until(lambda: {s: in_force(place).get(s) for s in stale} == stale, "the table to be put right")
+        until(lambda: heir.metric("stale_records_total") >= len(stale), "what was put right to be counted")
         overwritten = heir.metric("stale_records_total")
         late_images(place)
         heir.stop()
@@ -62,10 +65,10 @@ def zombie(broker, folder):
         return Told(judged(place, crowd.lines), ended, asleep.log, overwritten, stale, in_force(place))
 
 
-def late_records(place):
-    """Write over what was decided last: an older record of two subjects, a tombstone of a third; returns what was.
+def late_records(place, alone_ms):
+    """Write over what is in force: an older record of two subjects, a tombstone of a third; returns what was.
 
-    A stale owner can only be late with what the new one has decided again, so it is the newest that matters.
+    Only what the heir has written itself, since it was alone: with the rest a stale owner cannot be late.
     """
     table, before, newest = in_force(place), {}, {}
     for decision in decisions(place):
@@ -73,7 +76,7 @@ def late_records(place):
         if decision["action"] != "observe" and same(decision) != table[subject]:
             before[subject] = orjson.dumps(decision)
         newest[subject] = max(newest.get(subject, 0), decision["published_at"])
-    latest = sorted(table, key=newest.get, reverse=True)
+    latest = [subject for subject in table if newest[subject] > alone_ms]
     chosen = [subject for subject in latest if subject in before][:2]
     chosen.append(next(subject for subject in latest if subject not in before))
     for subject in chosen:
@@ -108,10 +111,9 @@ def test_a_worker_that_stood_still_ends_with_an_error_that_says_so(told):
 
 @pytest.mark.story("zombie")
 def test_what_it_did_and_what_a_stale_owner_writes_late_changes_nothing(told):
-    told.verdict.check()
+    told.verdict.check(stale_owner=True)
 
 
-@pytest.mark.long  # only where the one that took over had itself decided on those subjects by then
 @pytest.mark.story("zombie")
 def test_stale_records_of_what_is_in_force_are_overwritten(told):
     assert len(told.stale) == 3
