@@ -23,6 +23,8 @@ ENV_PREFIX: Final = "STREAMDETECT_"
 CONFIG_VARIABLE: Final = ENV_PREFIX + "CONFIG"
 FILE_SUFFIX: Final = "_FILE"
 SECRET_FILE_BYTES_MAX: Final = 64 * 1024
+# How near to a setting's name an unknown variable must be to be taken for a slip of the pen.
+SLIP_RATIO: Final = 0.85
 # Fields a mounted file may carry; every other setting is no secret.
 SECRETS: Final = ("sasl_username", "sasl_password", "ssl_key_password")
 
@@ -154,6 +156,7 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
 
     Raises ``SettingsError`` naming the variable or key that is wrong.
     """
+    _refuse_slips(os.environ)
     path = config or (Path(os.environ[CONFIG_VARIABLE]) if os.environ.get(CONFIG_VARIABLE) else None)
     from_file = _toml(path) if path else {}
     from_secrets = _secret_files(os.environ)
@@ -168,6 +171,20 @@ def load_settings(config: Path | None = None, **overrides: object) -> Settings:
         return Settings(**merged)
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(detail, origins) for detail in error.errors())) from None
+
+
+def _refuse_slips(environment: Mapping[str, str]) -> None:
+    """Refuse an unknown variable with nearly the name of a setting.
+
+    Others pass: a Kubernetes service called streamdetect puts STREAMDETECT_PORT and more into every container.
+    """
+    known = {*map(_variable, Settings.model_fields), *(_variable(name) + FILE_SUFFIX for name in SECRETS)}
+    for variable in sorted(environment):
+        if not variable.startswith(ENV_PREFIX) or variable in known or variable == CONFIG_VARIABLE:
+            continue
+        names = {name.removeprefix(ENV_PREFIX): name for name in known}
+        if near := difflib.get_close_matches(variable.removeprefix(ENV_PREFIX), names, 1, SLIP_RATIO):
+            raise SettingsError(f"{variable}: no such setting; did you mean {names[near[0]]}?")
 
 
 def _variable(name: str) -> str:

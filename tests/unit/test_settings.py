@@ -76,6 +76,30 @@ def test_an_unknown_key_of_the_file_is_refused_with_the_near_one(tmp_path):
         load_settings(config)
 
 
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("METRIC_PORT", "METRICS_PORT"),
+        ("BOOTSTRAP_SERVER", "BOOTSTRAP_SERVERS"),
+        ("SASL_PASSWORD_FILES", "SASL_PASSWORD_FILE"),
+        ("IMAGE_INTERVAL_MS", "IMAGE_INTERVAL_S"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting_is_refused(monkeypatch, variable, meant):
+    monkeypatch.setenv("STREAMDETECT_" + variable, "1")
+    with pytest.raises(SettingsError, match=f"STREAMDETECT_{variable}: .*did you mean STREAMDETECT_{meant}"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["PORT", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_METRICS", "PORT_9464_TCP_ADDR", "CACHE", "REQUIRE_TIER"],
+)
+def test_variables_of_others_pass(monkeypatch, variable):
+    monkeypatch.setenv("STREAMDETECT_" + variable, "1")
+    load_settings()
+
+
 def test_a_broken_or_missing_file_is_a_settings_error(tmp_path):
     (tmp_path / "s.toml").write_text("= 1")
     with pytest.raises(SettingsError, match="not TOML"):
