@@ -32,7 +32,7 @@ check: setup-dev  ## format, lint, types
 	@$(BIN)/mypy
 
 test: setup-dev check  ## the whole default suite; says which broker it had
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-long: setup-dev  ## what takes minutes: workers and brokers killed many times, long outages
 	@$(BIN)/python -m pytest -m long $(ARGS)

@@ -1,15 +1,19 @@
 """The broker every test shares: started on first use, by the strongest tier present, ended with the run.
 
+A run may have several processes (``-n``), each with a broker of its own; a file is never divided between them.
+
 ``STREAMDETECT_REQUIRE_TIER`` (external, jars, mock) makes a weaker or missing tier a failure instead of a skip.
 """
 
 import os
 import re
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from hypothesis import settings
+from said import SAID
 
 from streamdetect.errors import UnreachableError
 from streamdetect.sandbox.cluster import EXTERNAL_VARIABLE, Cluster, Tier, start_cluster
@@ -18,11 +22,32 @@ REQUIRE_VARIABLE = "STREAMDETECT_REQUIRE_TIER"
 # Laws hold on a busy machine too; how fast is a question for benchmarks.
 settings.register_profile("laws", deadline=None)
 settings.load_profile("laws")
-_summary = pytest.StashKey[str]()
 
-# A busy machine makes every example slow; how long a test may take is not what properties are about.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin the report."""
+    config.stash[SAID] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put stories first: they mostly wait, and what waits last is waited for by all. They share one cluster."""
+    for item in items:
+        group = "stories" if item.get_closest_marker("story") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("story") is None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this process has to say to the one that reports."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["said"] = session.config.stash[SAID]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it in there; a process that crashed said nothing."""
+    node.config.stash[SAID] += getattr(node, "workeroutput", {}).get("said", [])
 
 
 def _tier_to_start() -> Tier | None:
@@ -38,12 +63,12 @@ def broker(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     try:
         cluster = start_cluster(tier=_tier_to_start())
     except UnreachableError as error:
-        pytestconfig.stash[_summary] = f"none ({error})"
+        pytestconfig.stash[SAID].append(f"broker tier: none ({error})")
         if os.environ.get(REQUIRE_VARIABLE):
             pytest.fail(f"{REQUIRE_VARIABLE} is set and there is no broker: {error}", pytrace=False)
         pytest.skip(str(error))
     with cluster:
-        pytestconfig.stash[_summary] = cluster.describe()
+        pytestconfig.stash[SAID].append(f"broker tier: {cluster.describe()}")
         yield cluster
 
 
@@ -66,5 +91,7 @@ def topic_prefix(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which broker the run had."""
-    terminalreporter.write_line(f"broker tier: {config.stash.get(_summary, 'not used')}")
+    """Say what was measured on the way, and which broker the run had."""
+    said = dict.fromkeys(config.stash[SAID])
+    for line in said if any("broker tier" in line for line in said) else [*said, "broker tier: not used"]:
+        terminalreporter.write_line(line)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from load import MEASURED
+from said import SAID
 
 pytest.register_assert_rewrite("verdict")
 
@@ -38,7 +39,6 @@ def story_of(item):
     return getattr(item.module, name)
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_sessionfinish(session):
     """Say what was measured on the way."""
-    for line in MEASURED:
-        terminalreporter.write_line(line)
+    session.config.stash[SAID] += MEASURED

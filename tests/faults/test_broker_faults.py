@@ -17,7 +17,7 @@ from verdict import Verdict, judged
 from streamdetect.sandbox.cluster import Tier, start_cluster
 from streamdetect.sandbox.ready import admin_client
 
-pytestmark = [pytest.mark.needs("multibroker"), pytest.mark.long]
+pytestmark = pytest.mark.needs("multibroker")
 OUTBOX_MAX, GROWTH_MAX_MB = 20_000, 100
 PAUSE_S, LONG_PAUSE_S, OUTAGE_S = 8, 40, 60
 

@@ -19,7 +19,11 @@ def until_shared(*workers):
         owned = [worker.partitions for worker in workers]
         return all(owned) and "".join(sorted("".join(owned))) == ALL
 
-    until(shared, "the partitions to be shared")
+    try:
+        until(shared, "the partitions to be shared")
+    except AssertionError:
+        told = "\n\n".join(f"{worker.partitions!r}:\n{worker.worker.log[-3000:]}" for worker in workers)
+        pytest.fail(f"the partitions are not shared\n{told}")
     for worker in workers:
         worker.until_working()
 
