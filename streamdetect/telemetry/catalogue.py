@@ -134,6 +134,7 @@ CATALOGUE: Final = (
         "Rises with the state: more workers, or a smaller interval of images.",
         buckets=IMAGE_BUCKETS_S,
     ),
+    _gauge("queued_chunks", "Chunks delivered and not begun.", "At 16 for long: the worker is at its limit.", "topic"),
     _gauge("unsaved_chunks", "Chunks processed whose image is not delivered yet.", "Grows: the changelog is slow."),
     _counter(
         "stale_records", "Late records of a stale owner that were overwritten.", "Some worker stands still at times."

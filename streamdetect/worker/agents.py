@@ -1,6 +1,6 @@
 """The Faust agents: one for each topic that is delivered as chunks, each a stream for ``worker.work``."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import faust
@@ -8,15 +8,20 @@ import faust
 from streamdetect.worker.engine import hot_topic
 from streamdetect.worker.work import Message, Work
 
+Queued = dict[str, Callable[[], int]]
 
-def declare_agents(app: faust.App, topics: frozenset[str], work: Work) -> None:
-    """Declare the agents of an app."""
+
+def declare_agents(app: faust.App, topics: frozenset[str], work: Work) -> Queued:
+    """Declare the agents of an app. Returns, by topic, how many chunks wait for its agent; filled once they run."""
+    queued: Queued = {}
     for topic in sorted(topics):
-        _declare(app, topic, work)
+        _declare(app, topic, work, queued)
+    return queued
 
 
-def _declare(app: faust.App, topic: str, work: Work) -> None:
+def _declare(app: faust.App, topic: str, work: Work, queued: Queued) -> None:
     async def agent(stream: Any) -> None:
+        queued[topic] = stream.channel.queue.qsize
         await work.run(topic, _messages(stream))
 
     app.agent(hot_topic(app, topic), name=f"streamdetect.{work.stage(topic)}.{topic}", concurrency=1)(agent)

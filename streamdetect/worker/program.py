@@ -27,7 +27,7 @@ from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.telemetry.logs import log
 from streamdetect.telemetry.server import TelemetryServer
-from streamdetect.worker.agents import declare_agents
+from streamdetect.worker.agents import Queued, declare_agents
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.chunks import ChunkLimits
 from streamdetect.worker.controls import Controls
@@ -102,6 +102,7 @@ class Worker:
         self._saver: Saver | None = None
         self._in_force: InForce | None = None
         self._ownership: Ownership | None = None
+        self._queued: Queued = {}
         self._stopping = False
         self._evicted = 0
         self._rewritten = 0
@@ -197,7 +198,7 @@ class Worker:
             ack=self._ack,
             processed=self._pace.processed,
         )
-        declare_agents(app, input_topics(settings), self._work)
+        self._queued = declare_agents(app, input_topics(settings), self._work)
         app.on_partitions_assigned.connect(self._assigned)
         app.on_partitions_revoked.connect(self._revoked)
         self._every(LEASE_S, self._beat_lease)
@@ -301,6 +302,8 @@ class Worker:
         metrics.gauge("tracked_keys").set(self._detector.tracked_keys)
         assert self._saver is not None
         assert self._in_force is not None
+        for topic, waiting in self._queued.items():
+            metrics.gauge("queued_chunks").labels(topic).set(waiting())
         metrics.gauge("unsaved_chunks").set(self._saver.waiting)
         metrics.counter("stale_records").inc(self._in_force.rewritten - self._rewritten)
         self._rewritten = self._in_force.rewritten

@@ -119,6 +119,7 @@ def blocked(made):
 
     until(stopped, "intake to stop")
     until(lambda: worker.metric("unsaved_chunks"), "chunks that wait to be saved to be shown")
+    until(lambda: worker.metric("queued_chunks", topic=made.place.requests), "chunks that wait for the agent, too")
     return {
         "lag": worker.metric("lag_records"),
         "outbox": worker.metric("queue_records", queue="outbox"),
