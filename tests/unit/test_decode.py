@@ -10,6 +10,7 @@ from streamdetect.messages.request import RequestEvent
 from streamdetect.pipeline.accept.dead_letters import dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.gather import TEXT_BYTES_MAX
+from streamdetect.pipeline.accept.scan import scan_events
 
 CANARY = "zebra-quartz-4711"
 
@@ -109,7 +110,8 @@ def test_prompts_without_a_visible_character_are_accepted(text):
 
 def test_an_absent_prompt_is_not_an_empty_one():
     assert only(event(prompt=...)).prompt.start.tolist() == [-1]
-    assert only(event(prompt="")).prompt.start.tolist() == [0]
+    empty = only(event(prompt="")).prompt
+    assert empty.start.tolist() == empty.end.tolist() != [-1]
 
 
 def test_brackets_inside_strings_are_not_depth():
@@ -237,3 +239,38 @@ def test_the_models_own_errors_tell_no_content():
         RequestEvent.model_validate_json(event(turn=CANARY))
     assert CANARY not in str(caught.value)
     assert CANARY not in repr(caught.value)
+
+
+PLAINLY_WRITTEN = {
+    "no more than must be": {},
+    "IPv4": {"client_ip": "192.0.2.1"},
+    "IPv6": {"client_ip": "2001:db8::1"},
+    "lines and quotes": {"prompt": 'one\n"two"\tthree \\ four', "system_prompt": "a/b"},
+    "beyond ASCII": {"prompt": "é 漢 😀", "account_id": "é"},
+    "unknown names and values": {"outcome": "teapot", "new": "x", "flag": True, "count": 7, "nothing": None},
+    "every number": {"turn": 0, "input_tokens": 5, "http_status": 200, "client_asn": 64496, "account_created_at": 1},
+}
+
+
+@pytest.mark.parametrize("name", PLAINLY_WRITTEN)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_events_written_plainly_take_the_fast_way(name, ascii_only):
+    fields = {"event_id": "e", "occurred_at": 5, "account_id": "a", "prompt": "p", **PLAINLY_WRITTEN[name]}
+    if ascii_only and not fields["account_id"].isascii():
+        fields["account_id"] = "a"  # an identifier with escapes goes the other way
+    values = [json.dumps(fields, ensure_ascii=ascii_only, indent=indent).encode() for indent in (None, 2)]
+    columns, refused = scan_events(chunk_of("t", 0, values))
+    assert refused.tolist() == []
+    start, end = columns.prompt.start, columns.prompt.end
+    assert [columns.texts[s:e].tobytes().decode() for s, e in zip(start, end, strict=True)] == [fields["prompt"]] * 2
+
+
+def test_what_is_decoded_and_what_is_scanned_stand_in_record_order():
+    written = ["2024-05-06T07:08:09Z" if number % 3 else 1_700_000_000_000 for number in range(9)]
+    values = [event(event_id=f"e{number}", occurred_at=at, outcome="huh") for number, at in enumerate(written)]
+    columns, rejects = decode_requests(chunk_of("t", 0, [*values, b"{"]))
+    spans = zip(columns.event_id.start, columns.event_id.end, strict=True)
+    assert [columns.identifiers[s:e].tobytes() for s, e in spans] == [b"e%d" % number for number in range(9)]
+    assert columns.record.tolist() == list(range(9))
+    assert columns.unknown_values == {"outcome": 9}
+    assert [reject.record for reject in rejects] == [9]

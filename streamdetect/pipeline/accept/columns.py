@@ -4,6 +4,7 @@ All integer columns are aligned, one entry an accepted event, in record order. A
 of -1), never zero.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from streamdetect.kernels.chunk import Bytes, Ints, Spans
 
 ABSENT = -1
+TEXTS = ("prompt", "system_prompt")  # fields whose spans lie in ``texts``
 
 
 class Kind(IntEnum):
@@ -116,3 +118,29 @@ class RequestColumns:
             else:
                 part[name] = value[start:end]
         return RequestColumns(**part)
+
+
+def merged(scanned: RequestColumns, decoded: RequestColumns) -> RequestColumns:
+    """The events of two parts of a chunk as one, in record order. Those scanned have all their spans in one buffer."""
+    if not len(scanned) or not len(decoded):
+        return decoded if len(decoded) else scanned
+    assert scanned.identifiers is scanned.texts
+    buffers = [scanned.texts, decoded.identifiers, decoded.texts]
+    whole = np.concatenate(buffers)
+    whole.flags.writeable = False  # as the buffers of chunks are: compiled code knows one kind
+    _, names_at, texts_at, _ = np.cumsum([0, *map(len, buffers)]).tolist()
+    counts = Counter(scanned.unknown_values) + Counter(decoded.unknown_values)
+    joined: dict[str, Any] = {"identifiers": whole, "texts": whole, "unknown_values": dict(counts)}
+    for name in RequestColumns.__dataclass_fields__:
+        first, second = getattr(scanned, name), getattr(decoded, name)
+        if isinstance(first, Spans):
+            joined[name] = _joined_spans(first, second, texts_at if name in TEXTS else names_at)
+        elif name not in joined:
+            joined[name] = np.concatenate([first, second])
+    return RequestColumns(**joined).take(np.argsort(joined["record"], kind="stable"))
+
+
+def _joined_spans(first: Spans, second: Spans, base: int) -> Spans:
+    """Two columns of spans, of which the buffer of the second begins at ``base``."""
+    shift = np.where(second.start >= 0, base, 0)
+    return Spans(np.concatenate([first.start, second.start + shift]), np.concatenate([first.end, second.end + shift]))

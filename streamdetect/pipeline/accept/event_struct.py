@@ -21,6 +21,7 @@ INTEGER_COLUMNS: Final = ("account_created_at", "input_tokens", "output_tokens",
 _ALIASED_COLUMNS: Final = ("input_tokens", "output_tokens", "cached_input_tokens", "client_ip")
 _PLURAL_ALIAS: Final = "finish_reason"  # an array under its other name
 _UTF8_BYTES_MAX = 4  # of one character
+_UNBOUNDED: Final = 2**62
 
 
 def _unpacked(annotation: Any) -> tuple[Any, list[Any]]:
@@ -48,6 +49,19 @@ def _limits(metadata: list[Any], name: str) -> Any:
     if "max_length" in limits and name not in IDENTIFIER_COLUMNS:
         limits["max_length"] //= _UTF8_BYTES_MAX
     return msgspec.Meta(**limits)
+
+
+def bounds_of(name: str) -> tuple[Any, int, int]:
+    """The bare type of a field, and what its value, or the UTF-8 of it, is at least and at most."""
+    bare, metadata = _unpacked(RequestEvent.model_fields[name].annotation)
+    metadata = [*metadata, *RequestEvent.model_fields[name].metadata]
+    found = {
+        bound: getattr(item, bound)
+        for item in metadata
+        for bound in ("ge", "le", "max_length")
+        if getattr(item, bound, None) is not None
+    }
+    return bare, int(found.get("ge", 0)), int(found.get("le", found.get("max_length", _UNBOUNDED)))
 
 
 def _field(name: str, info: FieldInfo) -> tuple[Any, Any]:
