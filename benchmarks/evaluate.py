@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import sys
-import time
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -40,6 +39,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--rows", nargs="+", default=rows(), help="scenarios, such as C2 or C2+L5")
     parser.add_argument("--detectors", nargs="+", choices=catalogue.names(), default=catalogue.names())
+    parser.add_argument("--seeds", nargs="+", type=int, help="instead of the profile's")
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=list(LOOPS))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of real texts; skipped when it is not there")
     parser.add_argument("--built-in", action="store_true", help="use the built-in texts even if --data is there")
@@ -98,19 +98,21 @@ def costs_of(results: list[Result]) -> dict[str, float]:
     return {name: 1e6 * spent[name] / max(1, events[name]) for name in spent}
 
 
-def page(chosen: argparse.Namespace, results: list[Result], data: Path | None, took_s: float) -> str:
+def page(chosen: argparse.Namespace, results: list[Result], data: Path | None) -> str:
     """The committed page."""
     profile, at = PROFILES[chosen.profile], machine()
     texts = "report half of the texts in `../shared/data`" if data else "built-in texts"
-    judged = sum(result["events"] for result in results)
+    judged, spent_s = (sum(result[name] for result in results) for name in ("events", "all_cpu_s"))
+    seeds = ", ".join(map(str, chosen.seeds or profile.seeds))
     size = (
-        f"{len(chosen.rows)} scenarios, seeds {', '.join(map(str, profile.seeds))}, {profile.days:g} days, scaled to"
+        f"{len(chosen.rows)} scenarios, seeds {seeds}, {profile.days:g} days, scaled to"
         f" {profile.accounts} accounts each with {profile.background:g} honest ones for each; {texts}; rounds of"
         f" {profile.round_ms // 1000} s; {judged:,} events judged."
     )
     versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
     where = f"{at['cpu']}, {at['cores']} cores, {at['system']}, Python {at['python']}; {versions}."
-    facts = [f"`{command(chosen)}` took {took_s:,.0f} s, cells already known excepted.", "", size, "", where]
+    took = f"{spent_s / 60:,.0f} minutes of one core, {1e6 * spent_s / judged:.0f} us an event and detector"
+    facts = [f"`{command(chosen)}` takes {took}: making the traffic, detecting, grading.", "", size, "", where]
     notes = [] if data else ["Real prompt texts: no folder of them. Rows about real texts say nothing here."]
     if set(LOOPS) - set(chosen.loops):
         notes.append(f"Loops: {', '.join(sorted(set(LOOPS) - set(chosen.loops)))}.")
@@ -134,6 +136,10 @@ def command(chosen: argparse.Namespace) -> str:
         parts.append(f"--rows {' '.join(chosen.rows)}")
     if chosen.detectors != catalogue.names():
         parts.append(f"--detectors {' '.join(chosen.detectors)}")
+    if chosen.seeds:
+        parts.append(f"--seeds {' '.join(map(str, chosen.seeds))}")
+    if chosen.loops != list(LOOPS):
+        parts.append(f"--loops {' '.join(chosen.loops)}")
     if chosen.built_in:
         parts.append("--built-in")
     return " ".join(parts)
@@ -148,13 +154,12 @@ def main() -> None:
     profile = PROFILES[chosen.profile]
     tasks = {
         task: [Cell(task, loop, name) for loop in chosen.loops for name in chosen.detectors]
+        for seed in chosen.seeds or profile.seeds
         for row in chosen.rows
-        for seed in profile.seeds
         for task in [Task(row, seed, profile, data)]
     }
-    started = time.monotonic()
     results = run(tasks, Cache(data), chosen.jobs)
-    text = page(chosen, results, data, time.monotonic() - started)
+    text = page(chosen, results, data)
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.with_suffix(".md").write_text(text)
     chosen.output.with_suffix(".json").write_text(figures_of(chosen, results))

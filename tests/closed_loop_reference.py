@@ -26,6 +26,7 @@ class Member:
         self.identity, self.exit = None, None
         self.given_up_at, self.refused_at, self.refusals = None, None, 0
         self.heir, self.heir_from, self.generations = None, None, 0
+        self.taken = Counter()
 
 
 class Story:
@@ -112,15 +113,29 @@ class Story:
             return members[place]
         return members[(place + 1) % len(members)] if len(members) > 1 else None
 
+    def sibling(self, at, event, planner, moves, but):
+        """One who still has room today, of eight that are drawn."""
+        limit = self.reactions[planner.campaign].taken_over_per_day
+        for draw in range(8):
+            key = self.key(event, moves)
+            found = self.pick(planner.pool, np.uint64(combine64(key, np.uint64(draw))) if draw else key, but)
+            if found is None or not limit or found.taken[at // DAY_MS] < limit:
+                break
+        else:
+            return None
+        if found:
+            found.taken[at // DAY_MS] += 1
+        return found
+
     def send(self, at, event, planner, last, sibling, moves, met):
         reaction, sender = self.reactions[planner.campaign], last
         if sibling:
-            sender = self.pick(planner.pool, self.key(event, moves), last)
+            sender = self.sibling(at, event, planner, moves, last)
         while sender and sender.given_up_at is not None and sender.given_up_at <= at:
             if sender.heir and sender.heir_from <= at:
                 sender = sender.heir
             elif reaction.fail_overs:
-                sender = self.pick(planner.pool, self.key(event, moves), sender)
+                sender = self.sibling(at, event, planner, moves, sender)
                 break
             else:
                 sender = None

@@ -7,7 +7,8 @@ time in milliseconds. A count of 0 means never, a delay of ``None`` too. What ha
    are lost. Software that reads the status of each answer has 0, a person who looks once a day 86,400,000.
 2. The same account sends it again, ``retries`` times, ``retry_delay_ms`` apart.
 3. A sibling account of the campaign that is still in use sends it ``fail_over_delay_ms`` later; refused there, it moves
-   on, ``fail_overs`` times in all. After that it is lost.
+   on, ``fail_overs`` times in all. After that it is lost. A sibling takes over ``taken_over_per_day`` exchanges a day
+   at most: an account that suddenly sends a hundred times what it did is one that everybody sees.
 
 After ``gives_up_after`` refusals in a row the account is given up. What it would have sent later is sent by a fresh
 account from ``respawn_delay_ms`` on, if there is one (``respawns_per_day`` at most, at scale 1); by siblings if the
@@ -33,6 +34,9 @@ class Reaction(Message):
     retry_delay_ms: Count = Field(default=0, description="Before each of these.")
     fail_overs: Count = Field(default=0, description="Siblings that try a refused exchange, one after another.")
     fail_over_delay_ms: Count = Field(default=0, description="Before each of these.")
+    taken_over_per_day: Count = Field(
+        default=0, description="Exchanges of others that an account takes over in a UTC day; 0: any number."
+    )
     gives_up_after: Count = Field(default=0, description="Refusals in a row that end the use of an account; 0: never.")
     respawn_delay_ms: Count | None = Field(
         default=None, description="From giving an account up to its replacement by a fresh one; absent: not replaced."

@@ -27,7 +27,7 @@ MODELS: Final[dict[str, Reaction]] = {
     "none": Reaction(),
     "stop": STOP,
     "retry": Reaction(retries=3, retry_delay_ms=60 * _SECOND_MS, gives_up_after=20),
-    "fail-over": Reaction(fail_overs=3, fail_over_delay_ms=_SECOND_MS, gives_up_after=5),
+    "fail-over": Reaction(fail_overs=3, fail_over_delay_ms=_SECOND_MS, taken_over_per_day=100, gives_up_after=5),
     "respawn": Reaction(gives_up_after=1, respawn_delay_ms=_HOUR_MS, respawns_per_day=2_000),
     "change-template": Reaction(
         gives_up_after=1,

@@ -3,9 +3,10 @@
 What a refused exchange goes through is told in ``messages/reaction.py``; a refusal is any answer but service, a limit
 too. Stated here: a campaign reacts between rounds, so nothing is sent again before the next one. A sibling is an
 account of the same campaign and cohort that has been heard of and not been given up; it sends under its own name and
-from its own exit. A fresh account has its predecessor's exit and standing, is as old as it is in use, and shares a
-card with seven other fresh ones. Whose template is lost: the one of the refusal that ended an account. Without a list
-of templates a campaign has one. Everything is drawn from hashes of ids, so the same traffic plays the same way.
+from its own exit. Eight are drawn; if all have taken over what they may that day, the exchange is not sent. A fresh
+account has its predecessor's exit and standing, is as old as it is in use, and shares a card with seven other fresh
+ones. Whose template is lost: the one of the refusal that ended an account. Without a list of templates a campaign has
+one. Everything is drawn from hashes of ids, so the same traffic plays the same way.
 """
 
 import heapq
@@ -30,6 +31,7 @@ from streamdetect.replay.waves import Later, Wave
 ACCOUNTS_PER_CARD = 8
 _NEVER_MS = np.iinfo(np.int64).max
 _DAY_MS = 86_400_000
+_DRAWS = 8  # siblings looked at before an exchange is not sent
 _LOST, _AGAIN, _MOVES = 1, 2, 3  # what becomes of a refused exchange
 
 _ATTACKER = np.dtype(
@@ -42,6 +44,8 @@ _ATTACKER = np.dtype(
         ("heir", "i4"),
         ("pool", "i4"),
         ("refusals", "i4"),  # in a row, since they were noticed
+        ("taken_on", "i4"),  # the UTC day of
+        ("taken", "i4"),  # exchanges taken over from others
         ("address_family", "u1"),
         ("met", "u1"),
     ],
@@ -58,8 +62,9 @@ _TEMPLATE = np.dtype(
 )
 _REACTION_FIELDS = (
     "notices_after_ms", "retries", "retry_delay_ms", "fail_overs", "fail_over_delay_ms", "gives_up_after",
+    "taken_over_per_day",
 )  # fmt: skip
-_NOTICES, _RETRIES, _RETRY_DELAY, _FAIL_OVERS, _FAIL_OVER_DELAY, _GIVES_UP = range(6)
+_NOTICES, _RETRIES, _RETRY_DELAY, _FAIL_OVERS, _FAIL_OVER_DELAY, _GIVES_UP, _TAKES_OVER = range(7)
 
 
 @dataclass(slots=True)
@@ -91,7 +96,9 @@ class Attackers:
         self.later = Later(self.round_ms)
         self._reactions = [self.attack.of(name) for name in self.truth.campaigns]
         self._numbers = np.array(
-            [[getattr(one, name) for name in _REACTION_FIELDS] for one in self._reactions] or [[0] * 6], np.int64
+            [[getattr(one, name) for name in _REACTION_FIELDS] for one in self._reactions]
+            or [[0] * len(_REACTION_FIELDS)],
+            np.int64,
         )
         self._state = np.zeros(0, _ATTACKER)
         self._grow()
@@ -277,6 +284,33 @@ class Attackers:
 
 
 @njit(cache=True, nogil=True)
+def _sibling(
+    state: NDArray[np.void],
+    members: NDArray[np.int64],
+    pool_start: NDArray[np.int64],
+    pool_length: NDArray[np.int64],
+    pool: int,
+    key: np.uint64,
+    but: int,
+    limit: int,
+    now: int,
+) -> int:
+    """A member of a pool other than ``but`` that may still take something over today, and does; -1 for none."""
+    day = now // _DAY_MS
+    for draw in range(_DRAWS):
+        found = pick(members, pool_start, pool_length, pool, combine64(key, np.uint64(draw)) if draw else key, but)
+        if found < 0:
+            break
+        one = state[found]
+        if one.taken_on != day:
+            one.taken_on, one.taken = day, 0
+        if limit == 0 or one.taken < limit:
+            one.taken += 1
+            return int(found)
+    return NOBODY
+
+
+@njit(cache=True, nogil=True)
 def _find_senders(
     rows: NDArray[np.void],
     state: NDArray[np.void],
@@ -301,15 +335,16 @@ def _find_senders(
         if who < 0 or rows[who].label != CAMPAIGN:
             continue
         now, pool = occurred[index], np.int64(state[who].pool)
+        limit = reactions[rows[who].campaign, _TAKES_OVER]
         key = combine64(request[index], np.uint64(moves[index]))
         at = sender[index]
         if sibling[index]:
-            at = pick(members, pool_start, pool_length, pool, key, at)
+            at = _sibling(state, members, pool_start, pool_length, pool, key, at, limit, now)
         while at >= 0 and state[at].given_up_at <= now:
             if state[at].heir >= 0 and state[at].heir_from <= now:
                 at = np.int64(state[at].heir)
             elif reactions[rows[who].campaign, _FAIL_OVERS] > 0:
-                at = pick(members, pool_start, pool_length, pool, key, at)
+                at = _sibling(state, members, pool_start, pool_length, pool, key, at, limit, now)
                 break
             else:
                 at = NOBODY

@@ -83,6 +83,7 @@ def reaction_drawn(random):
         retry_delay_ms=random.choice((0, 5_000, HOUR_MS)),
         fail_overs=random.choice((0, 0, 1, 3)),
         fail_over_delay_ms=random.choice((0, 2_000, 10 * MINUTE_MS)),
+        taken_over_per_day=random.choice((0, 0, 1, 2, 6)),
         gives_up_after=random.choice((0, 1, 1, 2, 5)),
         respawn_delay_ms=random.choice((None, 0, 5 * MINUTE_MS, HOUR_MS)),
         respawns_per_day=random.choice((0, 1, 3)),
