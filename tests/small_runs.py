@@ -1,9 +1,9 @@
-"""Small runs of the simulator, made once: what was sent, by whom, and what the attackers wrote down."""
+"""Small runs of the simulator: what was sent, by whom, and what the attackers wrote down."""
 
 import hashlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from ipaddress import ip_network
 
 import orjson
@@ -13,9 +13,9 @@ from streamdetect.traffic.simulation import Simulation, Spec
 
 # Small enough to be quick and large enough to see the law: about a hundred accounts and a few thousand events.
 SIZES = {
-    "C1": (0.1, 0.1),
+    "C1": (0.1, 0.05),
     "C5": (0.002, 0.5),
-    "C8b": (0.002, 0.5),
+    "C8b": (0.002, 0.3),
     "C13": (0.05, 0.15),
     "C14": (0.002, 1.0),
     "C15": (0.04, 1.0),
@@ -44,6 +44,7 @@ SCENARIOS = {scenario.name: scenario for scenario in CATALOGUE}
 class Run:
     """``mine`` are the events of the scenario's own accounts; ``template`` and ``cover`` go by event id."""
 
+    name: str
     simulation: Simulation
     lines: list[bytes]
     events: list[dict]
@@ -76,7 +77,7 @@ def spec_of(name: str, **changes) -> Spec:
     return Spec(**{"scenarios": name, "seed": SEED, "scale": scale, "days": days, "background": 0.0} | changes)
 
 
-@cache
+@lru_cache(maxsize=6)
 def simulated(name: str, **changes) -> Run:
     simulation = Simulation(spec_of(name, **changes))
     lines, attack, cover = [], [], set()
@@ -89,7 +90,7 @@ def simulated(name: str, **changes) -> Run:
     events = [orjson.loads(line) for line in lines]
     template = {row["event_id"]: row["template"] for row in attack if "template" in row}
     mine = [event for event in events if event["account_id"] in members]
-    return Run(simulation, lines, events, labels, mine, template, cover, attack)
+    return Run(name, simulation, lines, events, labels, mine, template, cover, attack)
 
 
 def digest(spec: Spec) -> str:

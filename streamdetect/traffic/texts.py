@@ -187,8 +187,13 @@ def _constant(text: bytes) -> Bytes:
 
 
 def _write(texts: Texts, out: Bytes, at: Integers) -> None:
-    for part in texts.parts:
-        _append(part.buffer, part.starts, part.lengths, out, at)
+    """Write the rows where ``at`` says. Eight parts at a time: a row is then in the processor's cache for all eight."""
+    missing = -len(texts.parts) % 8
+    nothing = empty(texts.count).parts * missing if missing else ()
+    parts = (*texts.parts, *nothing)
+    for first in range(0, len(parts), 8):
+        columns = (column for part in parts[first : first + 8] for column in (part.buffer, part.starts, part.lengths))
+        _append(*columns, out, at)
 
 
 @njit(cache=True, nogil=True)
@@ -211,10 +216,28 @@ def _positions(lengths: Integers, starts: Integers) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _append(buffer: Bytes, starts: Integers, lengths: Integers, out: Bytes, at: Integers) -> None:
-    for row in range(len(starts)):
-        if lengths[row]:
-            at[row] = copied(buffer, starts[row], lengths[row], out, at[row])
+def _append(
+    buffer0: Bytes, starts0: Integers, lengths0: Integers,
+    buffer1: Bytes, starts1: Integers, lengths1: Integers,
+    buffer2: Bytes, starts2: Integers, lengths2: Integers,
+    buffer3: Bytes, starts3: Integers, lengths3: Integers,
+    buffer4: Bytes, starts4: Integers, lengths4: Integers,
+    buffer5: Bytes, starts5: Integers, lengths5: Integers,
+    buffer6: Bytes, starts6: Integers, lengths6: Integers,
+    buffer7: Bytes, starts7: Integers, lengths7: Integers,
+    out: Bytes, at: Integers,
+) -> None:  # fmt: skip
+    for row in range(len(at)):
+        position = at[row]
+        position = copied(buffer0, starts0[row], lengths0[row], out, position)
+        position = copied(buffer1, starts1[row], lengths1[row], out, position)
+        position = copied(buffer2, starts2[row], lengths2[row], out, position)
+        position = copied(buffer3, starts3[row], lengths3[row], out, position)
+        position = copied(buffer4, starts4[row], lengths4[row], out, position)
+        position = copied(buffer5, starts5[row], lengths5[row], out, position)
+        position = copied(buffer6, starts6[row], lengths6[row], out, position)
+        position = copied(buffer7, starts7[row], lengths7[row], out, position)
+        at[row] = position
 
 
 @njit(cache=True, nogil=True)
