@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests of workers and brokers wait more than they work.
+TEST_PROCESSES ?= 3
 
 .PHONY: help setup setup-dev demo test test-long check kafka bench eval eval-full fmt clean
 .DEFAULT_GOAL := help
@@ -32,7 +34,7 @@ check: setup-dev  ## format, lint, types
 	@$(BIN)/mypy
 
 test: setup-dev check  ## the whole default suite; says which broker it had
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-long: setup-dev  ## what takes minutes: workers and brokers killed many times, long outages
 	@$(BIN)/python -m pytest -m long $(ARGS)

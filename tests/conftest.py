@@ -30,10 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put stories first: they mostly wait, and what waits last is waited for by all. They share one cluster."""
-    for item in items:
-        group = "stories" if item.get_closest_marker("story") else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Put stories first: they mostly wait, and what waits last is waited for by all."""
     items.sort(key=lambda item: item.get_closest_marker("story") is None)
 
 

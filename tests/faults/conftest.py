@@ -1,6 +1,6 @@
 """Stories: what is done to a cluster and its workers, told once and judged by the tests that ask for it.
 
-A story mostly waits (for a session to run out, for a broker to come back), so a few of them run side by side, each in
+A story mostly waits (for a session to run out, for a broker to come back), so those of a file run side by side, each in
 topics and a group of its own. Those of the chosen tests begin, in order, when the first test asks.
 """
 
@@ -15,10 +15,11 @@ pytest.register_assert_rewrite("verdict")
 SIDE_BY_SIDE = 3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stories(request, broker, tmp_path_factory):
-    """The outcome of each story that the chosen tests need, by its function."""
-    chosen = [story_of(item) for item in request.session.items if item.get_closest_marker("story")]
+    """The outcome of each story that the chosen tests of a file need, by its function."""
+    items = [item for item in request.session.items if item.path == request.path]
+    chosen = [story_of(item) for item in items if item.get_closest_marker("story")]
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="story") as pool:
         yield {
             story: pool.submit(story, broker, tmp_path_factory.mktemp(story.__name__.strip("_")))
