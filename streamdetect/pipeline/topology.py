@@ -37,7 +37,8 @@ from streamdetect.pipeline.decisions.schedule import Coming, coming, pieces
 from streamdetect.pipeline.enforcement.decider import Case, Decider
 from streamdetect.pipeline.enforcement.pardons import places_to_cut
 from streamdetect.pipeline.enforcement.records import Newest
-from streamdetect.pipeline.enforcement.standing import Standings, SubjectKey, SubjectRecord
+from streamdetect.pipeline.enforcement.rulings import SubjectKey, SubjectRecord
+from streamdetect.pipeline.enforcement.standing import Standings
 from streamdetect.pipeline.enforcement.subjects import SHARED_SCOPES, TYPES_OF_SCOPE, identity_of, subject_of
 from streamdetect.pipeline.outputs import (
     AccountsOutput,

@@ -25,7 +25,7 @@ from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.decisions.policy import CompiledPolicy, load_policy
 from streamdetect.pipeline.decisions.schedule import Coming
-from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord
+from streamdetect.pipeline.enforcement.rulings import SubjectKey, SubjectRecord
 from streamdetect.pipeline.outputs import Counters
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 from streamdetect.worker.shard import Shard

@@ -17,7 +17,7 @@ from streamdetect.errors import UnreachableError
 from streamdetect.kafka.fold import Record
 from streamdetect.messages.decision import Decision
 from streamdetect.messages.reading import read
-from streamdetect.pipeline.enforcement.standing import SubjectKey, SubjectRecord, adopted_from
+from streamdetect.pipeline.enforcement.rulings import SubjectKey, SubjectRecord, adopted_from
 from streamdetect.ports import Sender, Stored
 from streamdetect.telemetry.logs import log
 

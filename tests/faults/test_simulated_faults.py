@@ -18,7 +18,7 @@ from simulated_group import PARTITIONS, REQUESTS, SETTINGS, Broker, Group, newes
 
 from streamdetect.kafka.plan import DECISIONS, ENFORCEMENT
 from streamdetect.messages.decision import Decision
-from streamdetect.pipeline.enforcement.standing import RELEASED
+from streamdetect.pipeline.enforcement.rulings import RELEASED
 from streamdetect.worker.publisher import is_enforced
 
 SEEDS = int(os.environ.get("FAULT_SEEDS", "160"))

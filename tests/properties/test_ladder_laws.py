@@ -11,7 +11,8 @@ from streamdetect.messages.policy import duration_ms
 from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit
 from streamdetect.pipeline.decisions.policy import default_text, load_policy
 from streamdetect.pipeline.enforcement.records import Newest, word
-from streamdetect.pipeline.enforcement.standing import Standings, level_max_of
+from streamdetect.pipeline.enforcement.rulings import level_max_of
+from streamdetect.pipeline.enforcement.standing import Standings
 
 OBSERVE, LIMIT, VERIFY, SUSPEND = 1, 2, 3, 4
 ANN = ("account", "ann")

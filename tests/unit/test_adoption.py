@@ -4,7 +4,7 @@ import orjson
 
 from streamdetect.kernels.chunk import chunk_of
 from streamdetect.pipeline.decisions.policy import default_policy
-from streamdetect.pipeline.enforcement.standing import adopted_from
+from streamdetect.pipeline.enforcement.rulings import adopted_from
 from streamdetect.worker.detector import Detector
 
 START_MS = 1_767_571_200_000

@@ -21,14 +21,8 @@ from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.enforcement.overrides import Overrides
 from streamdetect.pipeline.enforcement.pardons import Pardon, facts_in
 from streamdetect.pipeline.enforcement.records import Newest, word
-from streamdetect.pipeline.enforcement.standing import (
-    Ruling,
-    Standing,
-    Standings,
-    SubjectKey,
-    SubjectRecord,
-    level_max_of,
-)
+from streamdetect.pipeline.enforcement.rulings import Ruling, Standing, SubjectKey, SubjectRecord, level_max_of
+from streamdetect.pipeline.enforcement.standing import Standings
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from streamdetect.messages.decision import Subject
 from streamdetect.messages.override import Override
-from streamdetect.pipeline.enforcement.standing import SubjectKey
+from streamdetect.pipeline.enforcement.rulings import SubjectKey
 
 KILL_KEY = "global:enforcement"
 

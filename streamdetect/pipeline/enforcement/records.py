@@ -22,7 +22,7 @@ from streamdetect.messages.policy import REASON_TEXTS
 from streamdetect.pipeline.decisions.expressions import Finding
 from streamdetect.pipeline.decisions.judge import LEVEL_OF_ACTION, SIMULATED
 from streamdetect.pipeline.decisions.policy import CompiledPolicy, CompiledRule
-from streamdetect.pipeline.enforcement.standing import RELEASED, Ruling
+from streamdetect.pipeline.enforcement.rulings import RELEASED, Ruling
 
 _REASONS_MAX = 16
 _DAY_MS = 86_400_000

@@ -9,7 +9,7 @@ from streamdetect.kernels.hashing import hash64
 from streamdetect.messages.policy import Scope
 from streamdetect.pipeline.accounts.sharing import SEED_OF_NAMED, KeyType, key_identity
 from streamdetect.pipeline.associations.state import AssociationsState
-from streamdetect.pipeline.enforcement.standing import SubjectKey
+from streamdetect.pipeline.enforcement.rulings import SubjectKey
 
 SCOPE_OF_TYPE: Final[dict[KeyType, Scope]] = {
     KeyType.SUBNET_24: "subnet",
