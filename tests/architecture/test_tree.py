@@ -13,6 +13,7 @@ PACKAGE = ROOT / "streamdetect"
 LINES_MAX = 450
 # Written in two halves, so that this file does not contain what it looks for.
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+CONFLICT = re.compile(r"^(<{7} |={7}$|>{7} )")
 MACHINE_PATHS = re.compile(r"(?<![\w.$}{])/(work|root|home|Users|tmp)" + r"/[\w.]")
 REGISTRIES = re.compile(
     r"(pypi\.org|pythonhosted\.org|repo1?\.maven\.(org|apache\.org)|registry\.npmjs\.org|docker\.io|ghcr\.io"
@@ -55,6 +56,10 @@ def test_no_module_is_longer_than_can_be_read():
 
 def test_nothing_is_marked_unfinished():
     assert _lines_with(UNFINISHED, tracked()) == []
+
+
+def test_no_conflict_is_left():
+    assert _lines_with(CONFLICT, tracked()) == []
 
 
 def test_no_file_names_a_folder_of_one_machine():
