@@ -3,11 +3,12 @@
 Job: counts a minute per account and per subnet with limits, 128-permutation MinHash with a search for near duplicates,
 a record out per decision (``contestants/job.py``). ``streamdetect worker`` does more: trust tiers, distinct counts,
 repeats, organisations, keys and cards, evidence between accounts, enforcement; and its near duplicates are kept for a
-day instead of 20 s. In each round every contestant takes a fresh topic: it starts on warm-up events, is stopped
-(SIGSTOP) while the events are produced, and is measured from its continuation until all are processed; for the worker
-until all of requests, rows and evidence are. Images of its state are left out of the first row (the others save none,
-or as they come) and five times as frequent as usual in the second. Rounds interleave; the median counts, and ratios
-within one round. The decisions of planted bursts must equal brute force, or the run fails.
+day instead of 20 s. Of the 128 permutations it computes the 24 that its bands read. In each round every contestant
+takes a fresh topic: it starts on warm-up events, is stopped (SIGSTOP) while the events are produced, and is measured
+from its continuation until all are processed; for the worker until all of requests, rows and evidence are. Images of
+its state are left out of the first row (the others save none, or as they come) and five times as frequent as usual in
+the second. Rounds interleave; the median counts, and ratios within one round. The decisions of planted bursts must
+equal brute force, or the run fails.
 """
 
 import os

@@ -2,6 +2,7 @@
 
 # ruff: noqa: RUF001 - look-alike letters are what is tested
 
+import json
 import random
 
 import datasketch
@@ -11,9 +12,11 @@ import sketch_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdetect.kernels.chunk import spans_of
+from streamdetect.kernels.chunk import chunk_of, spans_of
 from streamdetect.kernels.minhash import band_keys, estimate_jaccard, permutations, to_datasketch
 from streamdetect.kernels.text import SD_MH1, SketchProfile, shingles_of, sketch, tokens_of
+from streamdetect.pipeline.accept.decode import decode_requests
+from streamdetect.pipeline.accept.sketch import BANDS, ROWS_PER_BAND, Sketcher
 
 compiled = settings(deadline=None)  # the first call compiles
 A, B = permutations(SD_MH1)
@@ -246,3 +249,18 @@ def test_a_changed_word_costs_its_own_shingles():
     assert estimate_jaccard(*sketch_of(parts).signatures) == pytest.approx(
         len(first & second) / len(first | second), abs=0.09
     )
+
+
+@compiled
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5))
+def test_content_keys_are_those_of_whole_signatures(pairs):
+    events = [
+        {"event_id": "e", "occurred_at": 1, "account_id": "a", "prompt": prompt, "system_prompt": system}
+        for prompt, system in pairs
+    ]
+    columns, _ = decode_requests(chunk_of("t", 0, [json.dumps(event).encode() for event in events]))
+    found = Sketcher(min_shingles=1).sketch(columns)
+    prompts, systems = (sketch_of([pair[which].encode() for pair in pairs]) for which in (0, 1))
+    assert np.array_equal(found.bands, band_keys(prompts.signatures, BANDS, ROWS_PER_BAND))
+    for digests, whole in ((found.prompt_digest, prompts), (found.system_digest, systems)):
+        assert digests.tolist() == np.where(whole.shingles > 0, whole.digest, 0).tolist()

@@ -11,14 +11,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from streamdetect.kernels.minhash import band_keys, permutations
-from streamdetect.kernels.text import SketchProfile, sketch
+from streamdetect.kernels.text import SketchProfile, Words, sketch
 from streamdetect.pipeline.accept.columns import Kind, Outcome, RequestColumns
 
 PROFILE = SketchProfile(name="sd-mh1")
 # Eight bands of three. A prompt that keeps 70 % of its template's shingles has a key of the template in some band with
 # probability 1 - (1 - 0.7^3)^8 = 0.97, with 50 % 0.66; two unrelated prompts (12 % in common) meet with 0.01. Every key
-# is a row to send and a row to keep, so their number is half of the cost of content; the other values of the signature
-# are for comparing what met.
+# is a row to send and a row to keep, so their number is half of the cost of content. Other values of the
+# signature are not computed, for nobody asks for them: a value depends on its own permutation alone.
 BANDS, ROWS_PER_BAND = 8, 3
 _REMEMBERED_MAX = 65_536
 
@@ -33,12 +33,18 @@ class Sketched:
     band_row: NDArray[np.int64]
 
 
+def _first_permutations(count: int) -> tuple[Words, Words]:
+    """Those that give the first ``count`` values of a signature of the profile."""
+    factors, addends = permutations(PROFILE)
+    return factors[:count], addends[:count]
+
+
 @dataclass(slots=True)
 class Sketcher:
     """The permutations, the gate for short texts, and the remembered digests of system prompts."""
 
     min_shingles: int
-    _permutations: tuple[NDArray[np.uint32], NDArray[np.uint32]] = field(default_factory=lambda: permutations(PROFILE))
+    _permutations: tuple[Words, Words] = field(default_factory=lambda: _first_permutations(BANDS * ROWS_PER_BAND))
     _remembered: dict[int, int] = field(default_factory=dict)
 
     def sketch(self, columns: RequestColumns) -> Sketched:
@@ -79,6 +85,6 @@ class Sketcher:
     def _remember(
         self, columns: RequestColumns, starts: NDArray[np.int64], ends: NDArray[np.int64], raw: list[int]
     ) -> None:
-        found = sketch(columns.texts, starts, ends, *self._permutations, PROFILE.cap_bytes)
+        found = sketch(columns.texts, starts, ends, *_first_permutations(0), PROFILE.cap_bytes)
         digests = np.where(found.shingles >= self.min_shingles, found.digest, np.uint64(0)).tolist()
         self._remembered.update(zip(raw, digests, strict=True))
