@@ -16,6 +16,7 @@ from streamdetect.sandbox.cluster import Cluster
 from streamdetect.settings import Settings
 from streamdetect.worker.chunks import ChunkLimits, Held
 from streamdetect.worker.engine import faust_settings
+from streamdetect.worker.fetched import give_whole
 from streamdetect.worker.work import IN_FLIGHT
 
 LIMIT_S = 120.0
@@ -42,6 +43,7 @@ async def _fetch(bootstrap: str, topic: str, count: int) -> float:
         max_partition_fetch_bytes=faust_settings()["consumer_max_fetch_size"],
     )
     async with consumer:
+        give_whole(consumer._fetcher, frozenset({topic}))  # as the worker's transport does
         await consumer.getmany(timeout_ms=5000, max_records=1)
         await consumer.seek_to_beginning()
         limits, seen, started = ChunkLimits(), 0, time.process_time()

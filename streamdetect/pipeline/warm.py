@@ -11,6 +11,7 @@ import orjson
 from streamdetect.kernels.chunk import chunk_of
 from streamdetect.kernels.hashing import hash_spans
 from streamdetect.kernels.images import Image, decode, encode
+from streamdetect.kernels.kafka_records import Batches, records_of
 from streamdetect.kernels.murmur2 import key_partitions
 from streamdetect.kernels.seen import SeenHashes
 from streamdetect.messages.account import AccountRecord
@@ -86,6 +87,8 @@ def _events() -> RequestColumns:
         for number in range(_ACCOUNTS)
     ]
     chunk = chunk_of("warm", 0, events, keys=names)
+    nothing = np.zeros(0, np.int64)
+    records_of(Batches(np.frombuffer(b"", np.uint8), nothing, nothing, nothing, nothing, nothing, nothing), 0)
     key_partitions(np.frombuffer(chunk.buffer, np.uint8), chunk.keys.start, chunk.keys.end, 1)
     columns, _ = decode_requests(chunk)
     ids = columns.account_id

@@ -1,6 +1,6 @@
 """Fetched records of one partition, cut into chunks; and the Faust message and schema that carry a chunk.
 
-Cutting copies each record's bytes once into the chunk's buffer. Nothing is decoded here, so no input can raise.
+Cutting copies the bytes of its records once, in one piece. Nothing is decoded here, so no input can raise.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import faust
 import numpy as np
 from faust.types import ConsumerMessage
 
-from streamdetect.kernels.chunk import Chunk, chunk_of
+from streamdetect.kernels.chunk import Chunk, Spans, spans_of
 from streamdetect.worker.offsets import Delivery
 
 
@@ -27,44 +27,72 @@ class ChunkLimits:
     span_ms: int = 600_000
 
 
-@dataclass(slots=True, eq=False)
 class Held:
-    """Records fetched from one partition and not yet delivered."""
+    """Records fetched from one partition and not yet delivered: a whole answer as one chunk, or aiokafka's records."""
 
-    records: Sequence[Any]
-    position: int = 0
+    __slots__ = ("_position", "_whole")
+
+    def __init__(self, found: Sequence[Any]) -> None:
+        self._whole: Chunk = found[0] if isinstance(found[0], Chunk) else _joined(found)
+        self._position = 0
 
     def __len__(self) -> int:
-        return len(self.records) - self.position
+        return len(self._whole) - self._position
 
     @property
     def first(self) -> int:
         """Offset of the first undelivered record."""
-        return int(self.records[self.position].offset)
+        return int(self._whole.offsets[self._position])
 
     @property
     def last(self) -> int:
         """Offset of the last fetched record."""
-        return int(self.records[-1].offset)
+        return int(self._whole.offsets[-1])
 
     def cut(self, limits: ChunkLimits) -> Chunk:
         """Take the next chunk: at least one record, at most ``limits``."""
-        part = self.records[self.position : self.position + limits.records]
-        sizes = np.fromiter((len(r.value or b"") + len(r.key or b"") for r in part), np.int64, len(part))
+        whole, first = self._whole, self._position
+        end = min(first + limits.records, len(whole))
+        sizes = sum(
+            spans.end[first:end] - spans.start[first:end] for spans in (whole.values, whole.keys)
+        )  # nothing where absent
         fitting = int(np.searchsorted(np.cumsum(sizes), limits.size_bytes, side="right"))
-        stamps_ms = np.fromiter((-1 if r.timestamp is None else r.timestamp for r in part), np.int64, len(part))
+        stamps_ms = whole.timestamps_ms[first:end]
         beyond = np.flatnonzero(stamps_ms > stamps_ms[0] + limits.span_ms)
         fitting = max(1, min(fitting, int(beyond[0]) if len(beyond) else fitting))
-        part, stamps_ms = part[:fitting], stamps_ms[:fitting]
-        self.position += fitting
-        return chunk_of(
-            part[0].topic,
-            part[0].partition,
-            [r.value for r in part],
-            keys=[r.key for r in part],
-            offsets=[r.offset for r in part],
-            timestamps_ms=stamps_ms,
-        )
+        self._position += fitting
+        return _part(whole, first, first + fitting)
+
+
+def _part(whole: Chunk, first: int, end: int) -> Chunk:
+    """The records ``first`` to ``end`` with a buffer of their own, which begins and ends where they do."""
+    spans = [(one.start[first:end], one.end[first:end]) for one in (whole.values, whole.keys)]
+    bounds = np.concatenate([np.stack(pair)[:, pair[0] >= 0] for pair in spans], axis=1)
+    begin, stop = (int(bounds.min()), int(bounds.max())) if bounds.size else (0, 0)
+    values, keys = (Spans(*(np.where(start < 0, -1, side - begin) for side in (start, end))) for start, end in spans)
+    return Chunk(
+        whole.topic,
+        whole.partition,
+        whole.buffer[begin:stop],
+        values,
+        keys,
+        whole.offsets[first:end],
+        whole.timestamps_ms[first:end],
+    )
+
+
+def _joined(records: Sequence[Any]) -> Chunk:
+    """Records as one chunk, each value behind its key, as a broker has them."""
+    buffer, spans = spans_of([part for record in records for part in (record.key, record.value)])
+    return Chunk(
+        records[0].topic,
+        records[0].partition,
+        buffer,
+        values=Spans(spans.start[1::2].copy(), spans.end[1::2].copy()),
+        keys=Spans(spans.start[::2].copy(), spans.end[::2].copy()),
+        offsets=np.array([record.offset for record in records], np.int64),
+        timestamps_ms=np.array([-1 if record.timestamp is None else record.timestamp for record in records], np.int64),
+    )
 
 
 class ChunkMessage(ConsumerMessage):  # type: ignore[misc]  # Faust is untyped here

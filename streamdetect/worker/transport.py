@@ -21,6 +21,7 @@ from structlog import get_logger
 
 from streamdetect.errors import UnreachableError
 from streamdetect.worker.chunks import ChunkLimits, ChunkMessage, Held
+from streamdetect.worker.fetched import give_whole
 from streamdetect.worker.offsets import Ledger
 from streamdetect.worker.versions import check_versions
 
@@ -52,6 +53,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = BROKER_WAIT_MS  # noqa: SLF001  # Faust has no setting for it
         return consumer
+
+    async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> Any:
+        give_whole(consumer._fetcher, self.transport.hot_topics)  # noqa: SLF001  # made when the consumer starts
+        return await super()._fetch_records(consumer, *args, **options)
 
 
 class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped here
