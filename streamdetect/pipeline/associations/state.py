@@ -21,6 +21,7 @@ from streamdetect.pipeline.accounts.evidence import FACT_MS
 # A key not used for so long has empty windows, and so has a new one. A day more than the longest window, for events
 # that come late: only one that is later still could tell the difference.
 STALE_MS = 2 * FACT_MS
+_LEAST_SWEPT = 8  # of so many lone keys one must go, or moving all the others costs more than its room is worth
 
 KEY = np.dtype(
     [
@@ -161,7 +162,10 @@ class AssociationsState:
         """Drop lone keys that have a row by now or that nobody used for long; at the bound also the oldest."""
         live = self.singles.live
         kept = (live["promoted"] == 0) & (live["newest"] > self.newest - STALE_MS)
-        over = int(np.count_nonzero(kept)) + rows - self.singles_max
+        staying = int(np.count_nonzero(kept))
+        if len(live) + rows <= self.singles_max and _LEAST_SWEPT * (len(live) - staying) < len(live):
+            return
+        over = staying + rows - self.singles_max
         if over > 0:
             order = np.lexsort((live["key"], live["newest"], kept))
             doomed = order[np.count_nonzero(~kept) :][: max(over, self.singles_max // 4)]
