@@ -141,6 +141,15 @@ def _word_end(data: Bytes, position: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def _same(data: Bytes, start: int, end: int, names: Bytes, name: int) -> bool:
+    """Whether ``data[start:end]`` is what stands in ``names`` from ``name`` on."""
+    offset, length = 0, end - start
+    while offset < length and data[start + offset] == names[name + offset]:
+        offset += 1
+    return bool(offset == length)
+
+
+@njit(cache=True, nogil=True)
 def _known(
     data: Bytes, start: int, end: int, names: Bytes, name_start: Ints, name_end: Ints, places: NDArray[np.int16]
 ) -> int:
@@ -149,14 +158,8 @@ def _known(
     place = np.int64(_name_hash(data, start, end)) & mask
     while places[place] >= 0:
         field = np.int64(places[place])
-        if name_end[field] - name_start[field] == end - start:
-            same = True
-            for offset in range(end - start):
-                if data[start + offset] != names[name_start[field] + offset]:
-                    same = False
-                    break
-            if same:
-                return int(field)
+        if name_end[field] - name_start[field] == end - start and _same(data, start, end, names, name_start[field]):
+            return int(field)
         place = (place + 1) & mask
     return -1
 
@@ -180,7 +183,10 @@ def scan_rows(
 ) -> int:  # fmt: skip
     """Fill the rows of the outputs, which come in as absent. Spans beyond ``data`` lie in ``side``; gives its fill."""
     used = 0
+    # Whoever writes events writes their fields in one order: the field that came last time is the first guess.
+    after = np.full(len(kinds) + 1, ABSENT, np.int64)
     for row in range(len(start)):
+        before = len(kinds)
         stop = end[row]
         position = start[row]
         if position < 0:
@@ -194,10 +200,17 @@ def scan_rows(
             position = _skip_space(data, position + 1, stop)
             if position >= stop or data[position] != _MARK:
                 break
-            close = _name_close(data, position + 1, stop)
-            if close < 0:
-                break
-            field = _known(data, position + 1, close, names, name_start, name_end, places)
+            field = after[before]
+            close = position + 1 + name_end[field] - name_start[field] if field >= 0 else stop
+            if close >= stop or data[close] != _MARK or not _same(data, position + 1, close, names, name_start[field]):
+                close = _name_close(data, position + 1, stop)
+                if close < 0:
+                    break
+                field = np.int64(_known(data, position + 1, close, names, name_start, name_end, places))
+                if field >= 0:
+                    after[before] = field
+            if field >= 0:
+                before = field
             position = _skip_space(data, close + 1, stop)
             if position >= stop or data[position] != _COLON:
                 break
