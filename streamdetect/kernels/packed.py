@@ -27,38 +27,35 @@ class Schema:
 
     kind: int
     name: str
-    outer: tuple[tuple[str, str], ...]
-    inner: tuple[tuple[str, str], ...]
+    outer: tuple[tuple[str, np.dtype[np.generic]], ...]
+    inner: tuple[tuple[str, np.dtype[np.generic]], ...]
+
+
+def _columns(**types: str) -> tuple[tuple[str, np.dtype[np.generic]], ...]:
+    return tuple((name, np.dtype(written)) for name, written in types.items())
 
 
 LINKS = Schema(
     kind=1,
     name="links",
-    outer=(
-        ("source_offset", "<i8"),
-        ("occurred_at", "<i8"),
-        ("account", "<u8"),
-        ("member", "<u8"),
-        ("event", "<u8"),
-        ("member_kind", "u1"),
-    ),
-    inner=(("outer_index", "<u4"), ("key_type", "u1"), ("key", "<u8"), ("name_length", "<u2")),
+    outer=_columns(source_offset="<i8", occurred_at="<i8", account="<u8", member="<u8", event="<u8", member_kind="u1"),
+    inner=_columns(outer_index="<u4", key_type="u1", key="<u8", name_length="<u2"),
 )
 EVIDENCE = Schema(
     kind=2,
     name="evidence",
     outer=(),
-    inner=(
-        ("source_offset", "<i8"),
-        ("source_row", "<u4"),
-        ("account", "<u8"),
-        ("family", "u1"),
-        ("key", "<u8"),
-        ("young", "<u4"),
-        ("trusted", "<u4"),
-        ("members", "<u4"),
-        ("occurred_at", "<i8"),
-        ("event", "<u8"),
+    inner=_columns(
+        source_offset="<i8",
+        source_row="<u4",
+        account="<u8",
+        family="u1",
+        key="<u8",
+        young="<u4",
+        trusted="<u4",
+        members="<u4",
+        occurred_at="<i8",
+        event="<u8",
     ),
 )
 
@@ -108,7 +105,7 @@ def unpack(schema: Schema, data: bytes) -> Unpacked:
     position = _HEADER.size
     for group, count in ((schema.outer, outer_count), (schema.inner, inner_count)):
         for name, dtype in group:
-            size = np.dtype(dtype).itemsize * count
+            size = dtype.itemsize * count
             if position + size > len(data):
                 raise ImageError(f"a {schema.name} record is cut short in column {name}")
             columns[name] = np.frombuffer(data, dtype, count, position).copy()

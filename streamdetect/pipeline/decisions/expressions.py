@@ -360,8 +360,18 @@ def _joined(parts: list[Truth], *, every: bool) -> Truth:
     """All of the parts, or any of them."""
     if len(parts) == 1:
         return parts[0]
-    join = np.logical_and if every else np.logical_or
-    return lambda rows: reduce(join, [part(rows) for part in parts])
+    if not every:
+        return lambda rows: reduce(np.logical_or, [part(rows) for part in parts])
+
+    def all_of(rows: Rows) -> Holds:
+        holds = parts[0](rows)
+        for part in parts[1:]:
+            if not holds.any():  # as a rule nothing is wrong, and the first part says so
+                return holds
+            holds = np.logical_and(holds, part(rows))
+        return holds
+
+    return all_of
 
 
 def _tier_truth(tiers: tuple[TrustTier, ...], *, negated: bool) -> Truth:
