@@ -35,6 +35,7 @@ ENTRY = np.dtype(
     ],
     align=True,
 )
+_LEAST_SWEPT = 8  # of so many entries one must go, or moving all the others costs more than its room is worth
 _STEP = np.array([1, 24], np.int64)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FILL = 0.6
@@ -139,6 +140,15 @@ def _sweep(entries: Entries, count: int, owners: NDArray[np.int64], newest_ticks
     return kept
 
 
+@njit(cache=True, nogil=True)
+def _count_stale(entries: Entries, count: int, newest_ticks: NDArray[np.int64]) -> int:
+    """How many entries ``_sweep`` would drop if it kept all owners."""
+    stale = 0
+    for entry in range(count):
+        stale += entries[entry].tick <= newest_ticks[entries[entry].owner] - RETAINED_TICKS - _STEP[1]
+    return stale
+
+
 class Members:
     """The entries of all owners of one stage and partition, and the index that finds them."""
 
@@ -161,6 +171,10 @@ class Members:
         if needed > len(self.slots) * _FILL:
             self.slots = np.full(_slots_for(len(self.entries)), -1, np.int32)
             _rehash(self.slots, self.entries, self.count)
+
+    def is_worth_sweeping(self, newest_ticks: NDArray[np.int64]) -> bool:
+        """Whether a sweep that keeps all owners would drop enough; ``newest_ticks`` as there."""
+        return _LEAST_SWEPT * int(_count_stale(self.entries, self.count, newest_ticks)) > self.count
 
     def sweep(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64]) -> int:
         """Drop stale entries and those of dropped owners; returns how many went.

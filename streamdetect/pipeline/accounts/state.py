@@ -139,7 +139,8 @@ class AccountsState:
             self._forget_silent(max(over, self.accounts_max // 10))
         self.table.reserve(events)
         if self.subnets.count + events > len(self.subnets.entries):
-            self._sweep_subnets(np.arange(self.table.count))
+            if self.subnets.is_worth_sweeping(self.table.live["newest"] // TICK_MS):
+                self._sweep_subnets(np.arange(self.table.count))
             self.subnets.reserve(room_after_sweep(self.subnets.count))
         self.subnets.reserve(events)
         self.seen.reserve(events)

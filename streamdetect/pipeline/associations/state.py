@@ -81,7 +81,9 @@ class AssociationsState:
         self.table.reserve(rows)
         self.singles.reserve(rows)
         if self.members.count + 2 * rows > len(self.members.entries):
-            self._sweep_members(np.arange(self.table.count), self.table.live["newest"] // TICK_MS)
+            ticks = self.table.live["newest"] // TICK_MS
+            if self.members.is_worth_sweeping(ticks):
+                self._sweep_members(np.arange(self.table.count), ticks)
             self.members.reserve(room_after_sweep(self.members.count))
         self.members.reserve(2 * rows)
 
