@@ -85,6 +85,7 @@ def arrays_of(shard: Shard) -> dict[str, np.ndarray]:
     accounts, keys = shard.accounts.state, shard.associations.state
     return {
         "accounts": accounts.table.live,
+        "activities": accounts.activities.live,
         "subnets": accounts.subnets.entries[: accounts.subnets.count],
         "facts": accounts.ledgers[: accounts.ledger_count],
         "seen": accounts.seen.tables,
@@ -92,6 +93,7 @@ def arrays_of(shard: Shard) -> dict[str, np.ndarray]:
         "keys": keys.table.live,
         "singles": keys.singles.live,
         "members": keys.members.entries[: keys.members.count],
+        "crowds": keys.crowds.live,
         "names": np.frombuffer(bytes(keys.names), np.uint8),
     }
 

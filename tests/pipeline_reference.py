@@ -172,15 +172,21 @@ def ledger_of(state, row):
     return sorted(plain(fact, ("family", "key", "at", "young", "trusted", "members")) for fact in facts)
 
 
-_ACCOUNT_SIGNALS = ("key", "newest", "created_at", "tier_told", "requests", "input_tokens", "output_tokens", "subnets")
-_KEY_SIGNALS = ("key", "raw", "newest", "key_type", "requests", "distinct")
-_QUIET = ("quiet_level", "quiet_until")
+_ACCOUNT_SIGNALS = ("key", "newest", "created_at", "tier_told")
+_WINDOWS = ("requests", "input_tokens", "output_tokens", "subnets")
+_KEY_SIGNALS = ("key", "raw", "newest", "key_type", "requests")
+_QUIET = ("quiet_level", "quiet_until_s")
 
 
 def account_signals(state):
     """What two accounts states must share when only the order of inputs differed."""
     rows = [
-        (*plain(record, _ACCOUNT_SIGNALS), state.account_id(row), ledger_of(state, row))
+        (
+            *plain(record, _ACCOUNT_SIGNALS),
+            plain(state.activity_of(row), _WINDOWS),
+            state.account_id(row),
+            ledger_of(state, row),
+        )
         for row, record in enumerate(state.table.live)
     ]
     live = state.table.live
@@ -190,7 +196,12 @@ def account_signals(state):
 def accounts_digest(state):
     """Everything an accounts state remembers."""
     extra = sorted(
-        (int(record["key"]), plain(record, (*_QUIET, "recent", "tier_at")), state.newest_event(row))
+        (
+            int(record["key"]),
+            plain(record, (*_QUIET, "tier_at")),
+            plain(state.activity_of(row), ("recent",)),
+            state.newest_event(row),
+        )
         for row, record in enumerate(state.table.live)
     )
     seen = [sorted(table[table != 0].tolist()) for table in state.seen.tables]
@@ -200,7 +211,9 @@ def accounts_digest(state):
 def key_signals(state):
     """What two associations states must share when only the order of inputs differed."""
     live = state.table.live
-    rows = sorted((plain(record, _KEY_SIGNALS), state.name(row)) for row, record in enumerate(live))
+    rows = sorted(
+        (plain(record, _KEY_SIGNALS), state.distinct(row).tolist(), state.name(row)) for row, record in enumerate(live)
+    )
     waiting = [single for single in state.singles.live if not single["promoted"]]
     singles = sorted((*plain(s, ("key", "member", "kind")), int(s["newest"]) // TICK_MS) for s in waiting)
     return rows, singles, live_members(state.members, live["key"], live["newest"] // TICK_MS)

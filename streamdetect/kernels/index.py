@@ -1,7 +1,8 @@
 """Rows of a structured array found by a 64-bit key: open addressing, linear probing, no deletion.
 
 The key is the identity (two values that share a 64-bit hash are one; at ten million keys the chance is 3e-6). Memory is
-the row plus 8 to 16 bytes of slots and a mark. Growth happens between batches, so that compiled code never allocates.
+the row plus 7 bytes of slots and a mark; arrays grow by a quarter and shrink when most of them is empty. Both happen
+between batches, so that compiled code never allocates.
 ``dirty`` is 1 for each row that changed since the last image; whoever changes a row sets it.
 """
 
@@ -21,44 +22,54 @@ Record = Any  # one row of a structured array: compiled code reads its fields by
 
 NO_ROW = -1
 _FILL = 0.6  # rows per slot at the most; beyond it probe chains grow quickly
+_LEAST = 1024
+
+
+@njit(cache=True, nogil=True)
+def first_slot(slots: Slots, mixed: np.uint64) -> int:
+    """Where the search for a mixed key begins: any number of slots will do, so that there are no more than needed."""
+    return int(np.int64((mixed >> np.uint64(32)) * np.uint64(len(slots)) >> np.uint64(32)))
+
+
+@njit(cache=True, nogil=True)
+def next_slot(slots: Slots, position: int) -> int:
+    """Where it goes on."""
+    return position + 1 if position + 1 < len(slots) else 0
 
 
 @njit(cache=True, nogil=True)
 def find(slots: Slots, rows: Rows, key: np.uint64) -> int:
     """The row that holds ``key``, or -1."""
-    mask = np.uint64(len(slots) - 1)
-    position = fmix64(key) & mask
+    position = first_slot(slots, fmix64(key))
     while True:
-        row = np.int64(slots[np.int64(position)])
+        row = np.int64(slots[position])
         if row < 0 or rows[row].key == key:
             return int(row)
-        position = (position + np.uint64(1)) & mask
+        position = next_slot(slots, position)
 
 
 @njit(cache=True, nogil=True)
 def find_or_add(slots: Slots, rows: Rows, count: int, key: np.uint64) -> int:
     """The row that holds ``key``; ``count`` means it was put there now, and the caller owns that new row."""
-    mask = np.uint64(len(slots) - 1)
-    position = fmix64(key) & mask
+    position = first_slot(slots, fmix64(key))
     while True:
-        row = np.int64(slots[np.int64(position)])
+        row = np.int64(slots[position])
         if row < 0:
-            slots[np.int64(position)] = np.int32(count)
+            slots[position] = np.int32(count)
             rows[count].key = key
             return count
         if rows[row].key == key:
             return int(row)
-        position = (position + np.uint64(1)) & mask
+        position = next_slot(slots, position)
 
 
 @njit(cache=True, nogil=True)
 def _insert_all(slots: Slots, rows: Rows, count: int) -> None:
-    mask = np.uint64(len(slots) - 1)
     for row in range(count):
-        position = fmix64(rows[row].key) & mask
-        while slots[np.int64(position)] >= 0:
-            position = (position + np.uint64(1)) & mask
-        slots[np.int64(position)] = np.int32(row)
+        position = first_slot(slots, fmix64(rows[row].key))
+        while slots[position] >= 0:
+            position = next_slot(slots, position)
+        slots[position] = np.int32(row)
 
 
 class KeyedRows:
@@ -66,22 +77,18 @@ class KeyedRows:
 
     __slots__ = ("count", "dirty", "rows", "slots")
 
-    def __init__(self, dtype: np.dtype[np.void], capacity: int = 1024) -> None:
+    def __init__(self, dtype: np.dtype[np.void], capacity: int = _LEAST) -> None:
         self.rows: Rows = np.zeros(capacity, dtype)
         self.dirty: Dirty = np.zeros(capacity, np.uint8)
-        self.slots: Slots = np.full(_slots_for(capacity), NO_ROW, np.int32)
+        self.slots: Slots = no_slots(capacity)
         self.count = 0
 
     def reserve(self, extra: int) -> None:
         """Make room for ``extra`` new rows; called before a batch, because compiled code cannot grow arrays."""
         needed = self.count + extra
         if needed > len(self.rows):
-            grown = np.zeros(max(needed, len(self.rows) + len(self.rows) // 2), self.rows.dtype)
-            grown[: self.count] = self.rows[: self.count]
-            self.rows = grown
-            self.dirty = longer(self.dirty, len(grown))
-        if needed > len(self.slots) * _FILL:
-            self.slots = np.full(_slots_for(len(self.rows)), NO_ROW, np.int32)
+            self.rows, self.dirty = resized(self.rows, self.dirty, self.count, more_room(needed, len(self.rows)))
+            self.slots = no_slots(len(self.rows))
             _insert_all(self.slots, self.rows, self.count)
 
     def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -92,7 +99,9 @@ class KeyedRows:
         self.rows[len(survivors) : self.count] = np.zeros(1, self.rows.dtype)
         self.count = len(survivors)
         self.dirty[: self.count] = 1  # renumbered
-        self.slots[:] = NO_ROW
+        if (room := less_room(self.count, len(self.rows))) < len(self.rows):
+            self.rows, self.dirty = resized(self.rows, self.dirty, self.count, room)
+        self.slots = no_slots(len(self.rows))
         _insert_all(self.slots, self.rows, self.count)
         return renumbered
 
@@ -105,7 +114,7 @@ class KeyedRows:
         self.count = sections[-1].count
         self.rows = restore_rows(sections, self.rows.dtype, at_least=room_for(self.count, len(self.rows)))
         self.dirty = np.zeros(len(self.rows), np.uint8)
-        self.slots = np.full(_slots_for(len(self.rows)), NO_ROW, np.int32)
+        self.slots = no_slots(len(self.rows))
         _insert_all(self.slots, self.rows, self.count)
 
     @property
@@ -119,17 +128,28 @@ class KeyedRows:
         return self.rows.nbytes + self.dirty.nbytes + self.slots.nbytes
 
 
-def longer(dirty: Dirty, length: int) -> Dirty:
-    """The same marks, and room for more."""
-    grown = np.zeros(length, np.uint8)
-    grown[: len(dirty)] = dirty
-    return grown
+def resized(rows: Rows, dirty: Dirty, count: int, room: int) -> tuple[Rows, Dirty]:
+    """The first ``count`` rows and their marks, in arrays of ``room``; what is spare there takes no memory yet."""
+    moved, marks = np.zeros(room, rows.dtype), np.zeros(room, np.uint8)
+    moved[:count], marks[:count] = rows[:count], dirty[:count]
+    return moved, marks
+
+
+def more_room(needed: int, held: int) -> int:
+    """How long an array must become that holds less than ``needed``: a quarter more, so that it is rarely copied."""
+    return max(needed, held + held // 4)
+
+
+def less_room(count: int, held: int) -> int:
+    """How long an array should be after a sweep: as it is, or a quarter more than is used if that is less than half."""
+    return max(_LEAST, count + count // 4) if 2 * count < held else held
 
 
 def room_for(rows: int, at_least: int) -> int:
-    """How long an array that is restored should be: what it would have grown to, so that it need not grow at once."""
-    return max(at_least, 1 << (rows - 1).bit_length()) if rows else at_least
+    """How long an array that is restored should be: it must not have to grow at once."""
+    return max(at_least, rows + rows // 4)
 
 
-def _slots_for(rows: int) -> int:
-    return 1 << max(4, int(rows / _FILL).bit_length())
+def no_slots(rows: int) -> Slots:
+    """An empty index for so many rows."""
+    return np.full(max(16, int(rows / _FILL) + 1), NO_ROW, np.int32)

@@ -3,8 +3,8 @@
 One entry per (owner, member) remembers the newest ten-minute bucket in which the member was seen and its class. The
 owner keeps, per window and sub-bucket, how many of its members were *last* seen there; their sum over the ring is the
 exact distinct count, whatever its size. State is ``member -> newest bucket``, so order does not matter; of two classes
-seen in one bucket the higher wins. An entry is 48 bytes with its share of the index; stale ones are swept only when
-room is needed, and change no count.
+seen in one bucket the higher wins. An entry is about 34 bytes with its share of the index and a mark; stale ones are
+swept only when room is needed, and change no count.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import fmix64
 from streamdetect.kernels.images import Dirty, RowSection, capture_rows, restore_rows
-from streamdetect.kernels.index import longer, room_for
+from streamdetect.kernels.index import first_slot, less_room, more_room, next_slot, no_slots, resized, room_for
 from streamdetect.kernels.windows import BUCKETS
 
 UNKNOWN, YOUNG, TRUSTED = 0, 1, 2
@@ -26,11 +26,10 @@ HOURLY, DAILY = 0, 1
 ENTRY = np.dtype(
     [
         ("member", "u8"),
-        ("account", "u8"),  # whom to tell, which differs from the member where an organisation counts as one
         ("owner", "i4"),
         ("tick", "i4"),  # newest bucket of TICK_MS in which the member was seen
         ("next", "i4"),  # the owner's next entry, -1 at the end
-        ("partition", "u2"),  # where evidence for the account goes back to
+        ("partition", "u2"),  # where evidence for the member goes back to
         ("kind", "u1"),  # UNKNOWN, YOUNG or TRUSTED
     ],
     align=True,
@@ -38,7 +37,6 @@ ENTRY = np.dtype(
 _LEAST_SWEPT = 8  # of so many entries one must go, or moving all the others costs more than its room is worth
 _STEP = np.array([1, 24], np.int64)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
-_FILL = 0.6
 
 Entries = NDArray[np.void]
 Distinct = NDArray[np.uint32]  # [window, sub-bucket, class]
@@ -58,7 +56,8 @@ def advance(distinct: Distinct, newest_tick: int, tick: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _count(distinct: Distinct, newest_tick: int, tick: int, kind: int, change: int) -> None:
+def count_one(distinct: Distinct, newest_tick: int, tick: int, kind: int, change: int) -> None:
+    """Add ``change`` to those last seen in bucket ``tick``, in each window that still retains it."""
     for window in range(2):
         bucket = tick // _STEP[window]
         if bucket > newest_tick // _STEP[window] - BUCKETS:
@@ -69,13 +68,12 @@ def _count(distinct: Distinct, newest_tick: int, tick: int, kind: int, change: i
 
 @njit(cache=True, nogil=True)
 def _locate(slots: NDArray[np.int32], entries: Entries, owner: int, member: np.uint64) -> int:
-    mask = np.uint64(len(slots) - 1)
-    position = fmix64(member + np.uint64(owner) * _SPREAD) & mask
+    position = first_slot(slots, fmix64(member + np.uint64(owner) * _SPREAD))
     while True:
-        entry = slots[np.int64(position)]
+        entry = slots[position]
         if entry < 0 or (entries[entry].member == member and entries[entry].owner == owner):
-            return int(np.int64(position))
-        position = (position + np.uint64(1)) & mask
+            return int(position)
+        position = next_slot(slots, position)
 
 
 @njit(cache=True, nogil=True)
@@ -88,7 +86,6 @@ def touch(
     owner: int,
     newest_tick: int,
     member: np.uint64,
-    account: np.uint64,
     partition: int,
     tick: int,
     kind: int,
@@ -99,15 +96,15 @@ def touch(
     if found < 0:
         slots[position] = np.int32(count)
         entry = entries[count]
-        entry.member, entry.account, entry.partition = member, account, np.uint16(partition)
+        entry.member, entry.partition = member, np.uint16(partition)
         entry.owner, entry.tick, entry.kind, entry.next = np.int32(owner), np.int32(tick), np.uint8(kind), np.int32(-1)
         dirty[count] = np.uint8(1)
-        _count(distinct, newest_tick, tick, kind, 1)
+        count_one(distinct, newest_tick, tick, kind, 1)
         return count
     entry = entries[found]
     if tick > entry.tick or (tick == entry.tick and kind > entry.kind):
-        _count(distinct, newest_tick, np.int64(entry.tick), np.int64(entry.kind), -1)
-        _count(distinct, newest_tick, tick, kind, 1)
+        count_one(distinct, newest_tick, np.int64(entry.tick), np.int64(entry.kind), -1)
+        count_one(distinct, newest_tick, tick, kind, 1)
         entry.tick, entry.kind, dirty[found] = np.int32(tick), np.uint8(kind), np.uint8(1)
     return int(np.int64(found))
 
@@ -157,19 +154,16 @@ class Members:
     def __init__(self, capacity: int = 1024) -> None:
         self.entries: Entries = np.zeros(capacity, ENTRY)
         self.dirty: Dirty = np.zeros(capacity, np.uint8)
-        self.slots = np.full(_slots_for(capacity), -1, np.int32)
+        self.slots = no_slots(capacity)
         self.count = 0
 
     def reserve(self, extra: int) -> None:
         """Make room for ``extra`` new entries, before a batch."""
         needed = self.count + extra
         if needed > len(self.entries):
-            grown = np.zeros(max(needed, len(self.entries) + len(self.entries) // 2), ENTRY)
-            grown[: self.count] = self.entries[: self.count]
-            self.entries = grown
-            self.dirty = longer(self.dirty, len(grown))
-        if needed > len(self.slots) * _FILL:
-            self.slots = np.full(_slots_for(len(self.entries)), -1, np.int32)
+            room = more_room(needed, len(self.entries))
+            self.entries, self.dirty = resized(self.entries, self.dirty, self.count, room)
+            self.slots = no_slots(len(self.entries))
             _rehash(self.slots, self.entries, self.count)
 
     def is_worth_sweeping(self, newest_ticks: NDArray[np.int64]) -> bool:
@@ -185,7 +179,9 @@ class Members:
         before = self.count
         self.count = int(_sweep(self.entries, self.count, owners, newest_ticks))
         self.dirty[: self.count] = 1  # renumbered
-        self.slots[:] = -1
+        if (room := less_room(self.count, len(self.entries))) < len(self.entries):
+            self.entries, self.dirty = resized(self.entries, self.dirty, self.count, room)
+        self.slots = no_slots(len(self.entries))
         _rehash(self.slots, self.entries, self.count)
         return before - self.count
 
@@ -198,7 +194,7 @@ class Members:
         self.count = sections[-1].count
         self.entries = restore_rows(sections, ENTRY, at_least=room_for(self.count, len(self.entries)))
         self.dirty = np.zeros(len(self.entries), np.uint8)
-        self.slots = np.full(_slots_for(len(self.entries)), -1, np.int32)
+        self.slots = no_slots(len(self.entries))
         _rehash(self.slots, self.entries, self.count)
 
     @property
@@ -213,7 +209,3 @@ def room_after_sweep(count: int, most: int | None = None) -> int:
     A quarter: a sweep looks at every row, so it must not be due again before many have come.
     """
     return count // 4 if most is None else min(count // 4, max(0, most - count))
-
-
-def _slots_for(entries: int) -> int:
-    return 1 << max(4, int(entries / _FILL).bit_length())

@@ -151,7 +151,7 @@ class AccountsNode:
         live = np.flatnonzero(observed.row >= 0)
         rows, table = observed.row[live], self.state.table.rows
         hits = self.decider.judges["account"].hits(
-            observed.features[live], observed.newest_at[live], table["quiet_level"][rows], table["quiet_until"][rows]
+            observed.features[live], observed.newest_at[live], table["quiet_level"][rows], table["quiet_until_s"][rows]
         )
         decisions: list[Decision] = []
         for hit in hits:
@@ -218,7 +218,7 @@ class AccountsNode:
             row = self._row(subject) if subject is not None else -1
             if row >= 0:
                 newest = Newest(*self.state.newest_event(row))
-                usage = usage_of(self.state.table.rows[row])
+                usage = usage_of(self.state.activity_of(row))
                 at = newest.event_at or 0
                 decisions += self.decider.heed(self._case(row, usage, newest, at=at, windows_at=at))
         self._watched = None
@@ -252,7 +252,7 @@ class AccountsNode:
         # A release makes an account hittable again within the batch, so quiet accounts that may be released are judged.
         quiet_level = np.where(np.isin(rows, rows[cleared])[:, None], np.uint8(0), table["quiet_level"][rows])
         by_index: dict[int, list[Hit]] = {}
-        for hit in self.decider.judges["account"].hits(features, at, quiet_level, table["quiet_until"][rows]):
+        for hit in self.decider.judges["account"].hits(features, at, quiet_level, table["quiet_until_s"][rows]):
             by_index.setdefault(hit.index, []).append(hit)
         decisions: list[Decision] = []
         for index in sorted(by_index.keys() | set(np.flatnonzero(cleared).tolist())):
@@ -364,7 +364,7 @@ class AssociationsNode:
             table = self.state.table
             key = int(find(table.slots, table.rows, identity_of(subject))) if subject is not None else -1
             if subject is not None and key >= 0:
-                at, usage = int(table.rows[key]["newest"]), usage_of_key(table.rows[key])
+                at, usage = int(table.rows[key]["newest"]), usage_of_key(self.state, key)
                 decisions += self.decider.heed(Case(subject, table, key, usage, at, at, Newest(None, at)))
         return AssociationsOutput(decisions, np.zeros(0, FINDING), Counters())
 
@@ -376,7 +376,7 @@ class AssociationsNode:
         rows = np.flatnonzero(TYPES_OF_SCOPE[scope][links.key_type] & (absorbed.row >= 0))
         table, keys = self.state.table.rows, absorbed.row[rows]
         features, at = absorbed.features[rows], absorbed.newest_at[rows]
-        hits = judge.hits(features, at, table["quiet_level"][keys], table["quiet_until"][keys])
+        hits = judge.hits(features, at, table["quiet_level"][keys], table["quiet_until_s"][keys])
         return [(int(rows[hit.index]), scope, hit) for hit in hits]
 
     def _decide(self, row: int, hit: Hit, absorbed: Absorbed, links: Links) -> list[Decision]:

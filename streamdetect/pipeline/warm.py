@@ -23,6 +23,7 @@ from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.features import WIDTH
 from streamdetect.pipeline.accounts.sharing import pack_shared
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
+from streamdetect.pipeline.associations.state import CROWD, count_alone
 from streamdetect.pipeline.decisions.policy import default_policy
 from streamdetect.pipeline.enforcement.pardons import Pardon
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
@@ -60,6 +61,8 @@ def _pardon(accounts: AccountsNode, associations: AssociationsNode) -> None:
         )  # fmt: skip
         accounts.overrides([(key, told)])
         associations.overrides([(key, told)])
+    keys = associations.state
+    count_alone(np.zeros(CROWD["distinct"].shape, np.uint32), keys.members.entries, keys.table.rows[0])
     facts, features = accounts.state.ledgers[0], np.zeros(WIDTH, np.int64)
     Pardon(facts=((0, 0, 0),)).left_of(features, facts, "account", at=_FIRST_MS, windows_at=_FIRST_MS)
 

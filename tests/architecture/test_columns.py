@@ -6,12 +6,19 @@ from streamdetect.kernels.members import TRUSTED, UNKNOWN, YOUNG
 from streamdetect.kernels.packed import EVIDENCE, LINKS
 from streamdetect.messages.decision import ACTIONS as MESSAGE_ACTIONS
 from streamdetect.messages.policy import ACTIONS
-from streamdetect.pipeline.accounts.features import EVIDENCE_COLUMN, FAMILIES, TIER_COLUMN, WIDTH, fill_features
+from streamdetect.pipeline.accounts.features import (
+    EVIDENCE_COLUMN,
+    FAMILIES,
+    TIER_COLUMN,
+    WIDTH,
+    fill_standing,
+    fill_windows,
+)
 from streamdetect.pipeline.accounts.sharing import KeyType
-from streamdetect.pipeline.accounts.state import ACCOUNT, FACT
+from streamdetect.pipeline.accounts.state import ACCOUNT, ACTIVITY, FACT
 from streamdetect.pipeline.associations.absorb import FAMILY_OF_TYPE, PREFIX_OF_TYPE, SHARED_WIDTH
 from streamdetect.pipeline.associations.links import FINDING
-from streamdetect.pipeline.associations.state import KEY
+from streamdetect.pipeline.associations.state import CROWD
 from streamdetect.pipeline.decisions.features import ACCOUNT_FEATURES, KEY_FAMILIES, SHARED_FEATURES
 
 NAMES = [feature.name for feature in ACCOUNT_FEATURES]
@@ -29,14 +36,15 @@ def test_evidence_columns_are_three_a_family_in_the_order_of_the_families():
 
 
 def test_window_columns_are_filled_where_the_catalogue_says():
-    account, row = np.zeros(1, ACCOUNT), np.zeros(WIDTH, np.int64)
+    activity, row = np.zeros(1, ACTIVITY), np.zeros(WIDTH, np.int64)
     counted = [
         f"{what}_{window}" for what in ("requests", "input_tokens", "output_tokens") for window in ("1m", "1h", "1d")
     ]
     for index, name in enumerate(counted):
-        account[name[:-3]][0, index % 3, 0] = 1 + index
-    account["subnets"][0, :, 0, 0] = (10, 11)
-    fill_features(account[0], 0, 12, row)
+        activity[name[:-3]][0, index % 3, 0] = 1 + index
+    activity["subnets"][0, :, 0, 0] = (10, 11)
+    fill_windows(activity[0], row)
+    fill_standing(np.zeros(1, ACCOUNT)[0], 0, 12, row)
     expected = {name: 1 + index for index, name in enumerate(counted)}
     expected |= {"subnets_1h": 10, "subnets_1d": 11, "tier_code": 12}
     assert expected == {name: row[NAMES.index(name)] for name in expected}
@@ -73,4 +81,4 @@ def test_actions_climb_alike_in_messages_and_policies():
 
 
 def test_a_class_of_members_fits_the_counts_of_a_key():
-    assert {UNKNOWN, YOUNG, TRUSTED} == set(range(KEY["distinct"].shape[2]))
+    assert {UNKNOWN, YOUNG, TRUSTED} == set(range(CROWD["distinct"].shape[2]))

@@ -3,13 +3,13 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pipeline_reference import HOUR_MS, START, columns_of, cut, event, facts_from, links_from, low_policy
+from pipeline_reference import HOUR_MS, START, columns_of, cut, decided, event, facts_from, links_from, low_policy
 
 from streamdetect.kernels.members import RETAINED_TICKS, TICK_MS
 from streamdetect.kernels.seen import SeenHashes, first_seen
 from streamdetect.pipeline.accounts.records import account_hash
 from streamdetect.pipeline.accounts.sharing import KeyType
-from streamdetect.pipeline.accounts.state import AccountsState
+from streamdetect.pipeline.accounts.state import SILENT_MS, AccountsState
 from streamdetect.pipeline.associations.state import STALE_MS, AssociationsState
 from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
@@ -34,6 +34,23 @@ def assert_members_belong(members, table, *, chained):
                 reached.append(entry)
                 entry = int(entries[entry]["next"])
         assert sorted(reached) == list(range(members.count))
+
+
+def assert_counted(state):
+    """What a key says of its members is what their entries say, and only company has a crowd."""
+    entries = state.members.entries[: state.members.count]
+    crowds = []
+    for row, record in enumerate(state.table.live):
+        mine, newest = entries[entries["owner"] == row], record["newest"] // TICK_MS
+        expected = np.zeros((2, 6, 3), int)
+        for entry in mine:
+            for window, step in enumerate((1, 24)):
+                bucket = entry["tick"] // step
+                expected[window, bucket % 6, entry["kind"]] += bucket > newest // step - 6
+        assert state.distinct(row).tolist() == expected.tolist()
+        assert (record["crowd"] >= 0) == (len(mine) > 1)
+        crowds += [int(record["crowd"])] if record["crowd"] >= 0 else []
+    assert sorted(crowds) == list(range(state.crowds.count))
 
 
 def assert_indexed(table):
@@ -68,9 +85,33 @@ def test_forgotten_accounts_leave_nothing_behind(steps, bound, places):
             assert state.newest_event(row)[0] in {one["event_id"] for one in stream}
         used = sorted(state.table.live["ledger"][state.table.live["ledger"] >= 0].tolist())
         assert used == list(range(state.ledger_count))
+        active = state.table.live["activity"]
+        assert sorted(active[active >= 0].tolist()) == list(range(state.activities.count))
         assert set(state.long_event_ids) <= set(range(state.table.count))
     assert len(node.state.ids) == sum(len(node.state.account_id(row)) for row in range(node.state.table.count))
     assert node.state.evicted >= len(seen) - node.state.table.count
+
+
+@compiled
+@given(steps=accounts, waits=st.lists(st.sampled_from([0, 1, 30, 60, 200]), min_size=80, max_size=80), places=cuts)
+def test_accounts_that_rest_are_seen_as_if_they_had_not(steps, waits, places):
+    """Events are up to 20 hours late; resting after every batch changes neither features nor decisions nor rows."""
+    resting, awake = (AccountsNode(low_policy(), "live", 1) for _ in range(2))
+    stream, hours = [], 0
+    for n, (name, subnet, late) in enumerate(steps):
+        hours += waits[n]
+        at = START + (hours + 20 * (not late)) * HOUR_MS + n
+        stream.append(event(n, f"account-{name}", at, client_ip=f"10.0.{subnet}.1", prompt="one two three " * 20))
+    for piece in cut(stream, places):
+        one, other = (node.events(columns_of(piece)) for node in (resting, awake))
+        assert decided(one.decisions) == decided(other.decisions)
+        assert one.observed.features.tolist() == other.observed.features.tolist()
+        assert one.observed.first_sight.tolist() == other.observed.first_sight.tolist()
+        resting.state._let_rest()
+        active = resting.state.table.live["activity"]
+        silent = resting.state.table.live["newest"] <= resting.state.newest - SILENT_MS
+        assert ((active < 0) == silent).all()
+        assert sorted(active[active >= 0].tolist()) == list(range(resting.state.activities.count))
 
 
 def test_the_accounts_silent_longest_go_first_and_are_counted():
@@ -111,6 +152,7 @@ def test_forgotten_keys_leave_nothing_behind(steps, keys_max, singles_max, place
         assert_indexed(state.table)
         assert_indexed(state.singles)
         assert_members_belong(state.members, state.table, chained=True)
+        assert_counted(state)
         for row, record in enumerate(state.table.live):
             expected = f"name-{record['raw'] - 1}".encode() if record["key_type"] in named else b""
             assert state.name(row) == expected

@@ -4,6 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.lib import recfunctions as rfn
+from pipeline_reference import account_signals, columns_of, key_signals, links_from, low_policy
+from pipeline_streams import events
+from pipeline_streams import rows as key_rows
+from test_bound_laws import assert_counted
 from test_detector import PLACES, TOPIC, Log, Pass, cut, detector, logs_of, traffic
 
 from streamdetect.errors import ImageError
@@ -19,6 +24,8 @@ from streamdetect.kernels.image_records import (
     records_of,
 )
 from streamdetect.kernels.images import STRIPE_ROWS, STRIPES, capture_rows, decode, encode, restore_rows
+from streamdetect.pipeline.accounts.state import ACCOUNT, ACTIVITY
+from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
 ROW = np.dtype([("key", "u8"), ("value", "i4", (2,)), ("kind", "u1")], align=True)
 # One step of an array's life: rows added, rows changed (as fractions), whether it shrank and was renumbered.
@@ -67,6 +74,52 @@ def test_a_later_version_reads_rows_of_an_earlier_one_by_field_name():
     assert restored["added"].tolist() == [0, 0, 0]
 
 
+@settings(deadline=None, max_examples=30)
+@given(stream=key_rows, older=st.sets(st.integers(0, 11)))
+def test_keys_of_images_that_kept_counts_elsewhere_are_counted_anew(stream, older):
+    """A chain that a later version continued: some of its images know nothing of crowds."""
+    node, other = (AssociationsNode(low_policy(), "live") for _ in range(2))
+    chain = []
+    for number, row in enumerate(stream):
+        node.links(links_from([row]))
+        image = node.state.capture(number % STRIPES)
+        if number in older:
+            del image.rows["crowds"]
+        chain.append(image)
+    other.state.restore(chain)
+    assert key_signals(other.state) == key_signals(node.state)
+    assert_counted(other.state)
+
+
+@settings(deadline=None, max_examples=30)
+@given(stream=events, further=events)
+def test_accounts_of_images_that_kept_windows_in_the_rows_are_read(stream, further):
+    """And the first image that is written afterwards is whole, so that a chain may begin with older ones."""
+    node, other, heir = (AccountsNode(low_policy(), "live", 1) for _ in range(3))
+    node.events(columns_of(stream))
+    state = node.state
+    older = np.zeros(state.table.count, [*_fields_of(ACCOUNT), *_fields_of(ACTIVITY)])
+    for name in ACCOUNT.names:
+        older[name] = state.table.live[name]
+    for row in range(len(older)):
+        older[list(ACTIVITY.names)][row] = state.activity_of(row)[list(ACTIVITY.names)]
+    older = rfn.drop_fields(older, "activity", usemask=False)
+    image = state.capture(0)
+    image.rows["accounts"] = capture_rows(older, len(older), np.ones(len(older), np.uint8), 0)
+    del image.rows["activities"]
+    other.state.restore([image])
+    assert account_signals(other.state) == account_signals(state)
+    node.events(columns_of(further))
+    other.events(columns_of(further))
+    assert account_signals(other.state) == account_signals(state)
+    heir.state.restore([image, other.state.capture(1)])
+    assert account_signals(heir.state) == account_signals(state)
+
+
+def _fields_of(dtype):
+    return [(name, dtype.fields[name][0].base, dtype.fields[name][0].shape) for name in dtype.names]
+
+
 @pytest.mark.parametrize("data", [b"", b"\0", b"\xff" * 40, encode(images.Image({}))[:-1]])
 def test_what_is_no_image_says_so(data):
     with pytest.raises(ImageError):
@@ -76,9 +129,9 @@ def test_what_is_no_image_says_so(data):
 def state_of(shard):
     """Everything a shard knows, as bytes, field by field; dirty aside, which are about images."""
     accounts, keys = shard.accounts.state, shard.associations.state
-    arrays = (accounts.table.live, accounts.subnets.entries[: accounts.subnets.count],
+    arrays = (accounts.table.live, accounts.activities.live, accounts.subnets.entries[: accounts.subnets.count],
               accounts.ledgers[: accounts.ledger_count], keys.table.live, keys.singles.live,
-              keys.members.entries[: keys.members.count])  # fmt: skip
+              keys.members.entries[: keys.members.count], keys.crowds.live)  # fmt: skip
     parts = [array[name].tobytes() for array in arrays for name in array.dtype.names]
     parts += [accounts.seen.tables.tobytes(), bytes(accounts.ids), bytes(keys.names)]
     standings = [node.standings.capture(0) for node in (shard.accounts, shard.associations)]

@@ -41,7 +41,7 @@ class Owned:
         m = self.members
         entry = touch(
             m.slots, m.entries, m.dirty, m.count, self.distinct[owner], owner, self.newest[owner],
-            np.uint64(member), np.uint64(member), 0, tick, kind,
+            np.uint64(member), 0, tick, kind,
         )  # fmt: skip
         m.count += entry == m.count
 

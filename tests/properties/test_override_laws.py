@@ -179,7 +179,7 @@ def test_usage_of_an_account_is_what_its_newest_event_saw(stream):
     observed = node.events(columns_of(stream)).observed
     for row in range(node.state.table.count):
         last = np.flatnonzero(observed.row == row)[-1]
-        usage = usage_of(node.state.table.rows[row])
+        usage = usage_of(node.state.activity_of(row))
         assert usage[:EVIDENCE_COLUMN].tolist() == observed.features[last][:EVIDENCE_COLUMN].tolist()
         assert not usage[EVIDENCE_COLUMN:].any()
 
@@ -192,7 +192,7 @@ def test_usage_of_a_key_is_what_its_newest_row_saw(stream):
     for key in np.unique(absorbed.row[absorbed.row >= 0]).tolist():
         if node.state.table.rows[key]["key_type"] <= KeyType.API_KEY:
             last = np.flatnonzero(absorbed.row == key)[-1]
-            assert usage_of_key(node.state.table.rows[key])[:9].tolist() == absorbed.features[last][:9].tolist()
+            assert usage_of_key(node.state, key)[:9].tolist() == absorbed.features[last][:9].tolist()
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 60), st.integers(0, 9)), max_size=100))

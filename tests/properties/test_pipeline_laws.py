@@ -151,7 +151,7 @@ def test_quiet_fields_save_work_and_change_no_decision(stream, told):
         for one in told:
             if forget:
                 node.state.table.rows["quiet_level"][node.state.table.rows["quiet_level"] > 0] = 1
-                node.state.table.rows["quiet_until"] = 0
+                node.state.table.rows["quiet_until_s"] = 0
             decisions += decided(take_facts(node, [one]).decisions)
         return decisions
 
@@ -166,7 +166,7 @@ def test_quiet_fields_of_keys_change_no_decision(stream):
         for one in stream:
             decisions += decided(node.links(links_from([one])).decisions)
             if forget:
-                node.state.table.rows["quiet_until"] = 0
+                node.state.table.rows["quiet_until_s"] = 0
         return decisions
 
     assert run(forget=True) == run(forget=False)

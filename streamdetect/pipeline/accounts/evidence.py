@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from streamdetect.kernels.images import Dirty
 from streamdetect.kernels.index import Record, find
-from streamdetect.pipeline.accounts.features import EVIDENCE_COLUMN, FAMILIES, fill_features, tier_of
+from streamdetect.pipeline.accounts.features import EVIDENCE_COLUMN, FAMILIES, fill_standing, fill_windows, tier_of
 from streamdetect.pipeline.accounts.state import FACTS_PER_ACCOUNT, AccountsState
 
 FACT_MS = 86_400_000
@@ -130,6 +130,7 @@ def apply_evidence(
     slots: NDArray[np.int32],
     rows: NDArray[np.void],
     dirty: Dirty,
+    activities: NDArray[np.void],
     ledgers: Facts,
     ledgers_dirty: NDArray[np.uint8],
     ledger_count: int,
@@ -156,7 +157,9 @@ def apply_evidence(
         facts = ledgers[account.ledger]
         now = max(account.newest, incoming[index].at)
         _note(facts, ledgers_dirty[account.ledger], account.newest, incoming[index], ignored)
-        fill_features(account, now, tier_of(account, now, tiers_ms), features[index])
+        if account.activity >= 0:
+            fill_windows(activities[account.activity], features[index])
+        fill_standing(account, now, tier_of(account, now, tiers_ms), features[index])
         read_ledger(facts, now, features[index])
     return ledger_count
 
@@ -191,6 +194,7 @@ def take_evidence(
             state.table.slots,
             state.table.rows,
             state.table.dirty,
+            state.activities.rows,
             state.ledgers,
             state.ledgers_dirty,
             state.ledger_count,

@@ -25,23 +25,28 @@ def tier_of(account: Record, now: int, tiers_ms: NDArray[np.int64]) -> int:
     return int(trust_tier(now, np.int64(account.created_at), np.int64(told), tiers_ms[0], tiers_ms[1], tiers_ms[2]))
 
 
-def usage_of(account: Record) -> NDArray[np.int64]:
+def usage_of(activity: Record) -> NDArray[np.int64]:
     """A row of features with the windows of an account and nothing else."""
     features = np.zeros(WIDTH, np.int64)
     for first, ring in ((0, "requests"), (3, "input_tokens"), (6, "output_tokens")):
-        features[first : first + 3] = account[ring].sum(axis=1)
-    features[9:11] = account["subnets"].sum(axis=(1, 2))
+        features[first : first + 3] = activity[ring].sum(axis=1)
+    features[9:11] = activity["subnets"].sum(axis=(1, 2))
     return features
 
 
 @njit(cache=True, nogil=True)
-def fill_features(account: Record, now: int, tier: int, features: NDArray[np.int64]) -> None:
-    """Windows, distinct subnets, tier and age; the evidence columns are left as they are."""
+def fill_windows(activity: Record, features: NDArray[np.int64]) -> None:
+    """Windows and distinct subnets; without an activity they are 0."""
     for window in range(3):
-        features[window] = total(account.requests, window)
-        features[3 + window] = total(account.input_tokens, window)
-        features[6 + window] = total(account.output_tokens, window)
+        features[window] = total(activity.requests, window)
+        features[3 + window] = total(activity.input_tokens, window)
+        features[6 + window] = total(activity.output_tokens, window)
     for window in range(2):
-        features[9 + window] = distinct_of(account.subnets, window, 0)
+        features[9 + window] = distinct_of(activity.subnets, window, 0)
+
+
+@njit(cache=True, nogil=True)
+def fill_standing(account: Record, now: int, tier: int, features: NDArray[np.int64]) -> None:
+    """Tier and age."""
     features[TIER_COLUMN] = tier
     features[TIER_COLUMN + 1] = age_days(now, np.int64(account.created_at))

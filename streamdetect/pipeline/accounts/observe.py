@@ -20,7 +20,7 @@ from streamdetect.kernels.seen import first_seen
 from streamdetect.kernels.windows import BUCKETS_MS, DAY, add, advance, is_late
 from streamdetect.pipeline.accept.columns import Kind, Outcome, RequestColumns
 from streamdetect.pipeline.accounts.evidence import read_ledger
-from streamdetect.pipeline.accounts.features import WIDTH, fill_features, tier_of
+from streamdetect.pipeline.accounts.features import WIDTH, fill_standing, fill_windows, tier_of
 from streamdetect.pipeline.accounts.state import EVENT_ID_BYTES, LONG_EVENT_ID, RECENT_DIGESTS, AccountsState
 
 COUNTED, DUPLICATE, LATE, REFUSED = 0, 1, 2, 3  # what became of an event
@@ -77,14 +77,14 @@ def _learn(account: Record, occurred_at: int, created_at: int, tier: int) -> Non
 
 
 @njit(cache=True, nogil=True)
-def _first_sight(account: Record, digest: np.uint64, occurred_at: int) -> bool:
+def _first_sight(activity: Record, digest: np.uint64, occurred_at: int) -> bool:
     """Whether this text is new for the account in this sub-bucket of the day, and remember it."""
     mark = np.uint32(fmix64(digest ^ np.uint64(occurred_at // _DAY_BUCKET_MS)))
     for slot in range(RECENT_DIGESTS):
-        if account.recent[slot] == mark:
+        if activity.recent[slot] == mark:
             return False
-    account.recent[account.recent_next] = mark
-    account.recent_next = np.uint8((account.recent_next + 1) % RECENT_DIGESTS)
+    activity.recent[activity.recent_next] = mark
+    activity.recent_next = np.uint8((activity.recent_next + 1) % RECENT_DIGESTS)
     return True
 
 
@@ -104,6 +104,9 @@ def observe_events(
     rows: NDArray[np.void],
     dirty: Dirty,
     row_count: int,
+    activities: NDArray[np.void],
+    activity_dirty: Dirty,
+    activity_count: int,
     seen: NDArray[np.uint64],
     seen_dirty: Dirty,
     seen_state: NDArray[np.int64],
@@ -135,8 +138,8 @@ def observe_events(
     features: NDArray[np.int64],
     first_sight: NDArray[np.uint8],
     newest_at: NDArray[np.int64],
-) -> tuple[int, int]:
-    """The loop behind ``observe``; returns the numbers of rows and of subnet entries then in use."""
+) -> tuple[int, int, int]:
+    """The loop behind ``observe``; returns the numbers of rows, activities and subnet entries then in use."""
     for index in range(len(occurred)):
         if not first_seen(seen, seen_dirty, seen_state, seen_generation, event_hash[index]):
             fate[index] = DUPLICATE
@@ -149,48 +152,53 @@ def observe_events(
         account = rows[row]
         if row == row_count:
             row_count += 1
-            account.created_at, account.ledger, account.newest = -1, np.int32(-1), 0
+            account.created_at, account.newest = -1, 0
+            account.ledger, account.activity = np.int32(-1), np.int32(-1)
+        if account.newest != 0 and is_late(account.newest, now):
+            fate[index] = LATE
+            continue
         row_of[index] = row
+        if account.activity < 0:
+            account.activity = np.int32(activity_count)
+            activity_count += 1
+        activity = activities[account.activity]
         if account.newest == 0:
             account.newest = now
         elif now > account.newest:
-            advance(account.requests, account.newest, now)
-            advance(account.input_tokens, account.newest, now)
-            advance(account.output_tokens, account.newest, now)
-            advance_members(account.subnets, account.newest // TICK_MS, now // TICK_MS)
+            advance(activity.requests, account.newest, now)
+            advance(activity.input_tokens, account.newest, now)
+            advance(activity.output_tokens, account.newest, now)
+            advance_members(activity.subnets, account.newest // TICK_MS, now // TICK_MS)
             account.newest = now
-        elif is_late(account.newest, now):
-            fate[index] = LATE
-            row_of[index] = -1
-            continue
-        dirty[row] = np.uint8(1)
+        dirty[row], activity_dirty[account.activity] = np.uint8(1), np.uint8(1)
         newest = np.int64(account.newest)
         newest_at[index] = newest
         if now == newest:
             _remember_event(account, identifiers, event_start[index], event_end[index])
         _learn(account, now, created[index], np.int64(tier_told[index]))
         if tokens_in[index] > 0:
-            add(account.input_tokens, newest, now, tokens_in[index])
+            add(activity.input_tokens, newest, now, tokens_in[index])
         if tokens_out[index] > 0:
-            add(account.output_tokens, newest, now, tokens_out[index])
+            add(activity.output_tokens, newest, now, tokens_out[index])
         if kind[index] != _KIND_COMPLETION:
-            add(account.requests, newest, now, 1)
+            add(activity.requests, newest, now, 1)
             if subnet[index] != np.uint64(0):
                 entry = touch(
-                    subnet_slots, subnet_entries, subnet_dirty, subnet_count, account.subnets, row, newest // TICK_MS,
-                    subnet[index], np.uint64(0), 0, now // TICK_MS, 0,
+                    subnet_slots, subnet_entries, subnet_dirty, subnet_count, activity.subnets, row, newest // TICK_MS,
+                    subnet[index], 0, now // TICK_MS, 0,
                 )  # fmt: skip
                 subnet_count += 1 if entry == subnet_count else 0
-            if prompt_digest[index] != np.uint64(0) and _first_sight(account, prompt_digest[index], now):
+            if prompt_digest[index] != np.uint64(0) and _first_sight(activity, prompt_digest[index], now):
                 first_sight[index] |= np.uint8(PROMPT_FIRST)
-            if system_digest[index] != np.uint64(0) and _first_sight(account, system_digest[index], now):
+            if system_digest[index] != np.uint64(0) and _first_sight(activity, system_digest[index], now):
                 first_sight[index] |= np.uint8(SYSTEM_FIRST)
         tier = tier_of(account, newest, tiers_ms)
         tier_of_event[index] = np.uint8(tier)
-        fill_features(account, newest, tier, features[index])
+        fill_windows(activity, features[index])
+        fill_standing(account, newest, tier, features[index])
         if account.ledger >= 0:
             read_ledger(ledgers[account.ledger], newest, features[index])
-    return row_count, subnet_count
+    return row_count, activity_count, subnet_count
 
 
 @njit(cache=True, nogil=True)
@@ -240,8 +248,9 @@ def observe(
     row, features = np.full(count, -1, np.int64), np.zeros((count, WIDTH), np.int64)
     newest_at = np.zeros(count, np.int64)
     before = state.table.count
-    rows, subnets = observe_events(
+    rows, activities, subnets = observe_events(
         state.table.slots, state.table.rows, state.table.dirty, before,
+        state.activities.rows, state.activities.dirty, state.activities.count,
         state.seen.tables, state.seen.dirty, state.seen.state, state.seen.generation,
         state.subnets.slots, state.subnets.entries, state.subnets.dirty, state.subnets.count,
         state.ledgers, tiers_ms, account, event,
@@ -252,7 +261,7 @@ def observe(
         columns.identifiers, columns.event_id.start, columns.event_id.end,
         fate, row, tier, features, first_sight, newest_at,
     )  # fmt: skip
-    state.table.count, state.subnets.count = int(rows), int(subnets)
+    state.table.count, state.activities.count, state.subnets.count = int(rows), int(activities), int(subnets)
     _name(state, columns, row, before)
     if count:
         state.newest = max(state.newest, int(columns.occurred_at.max()))

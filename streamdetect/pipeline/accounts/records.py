@@ -28,7 +28,7 @@ def learn_records(state: AccountsState, records: Sequence[tuple[str, AccountReco
         account = state.table.rows[row]
         if row == before:
             state.table.count += 1
-            account["created_at"], account["ledger"] = -1, -1
+            account["created_at"], account["ledger"], account["activity"] = -1, -1, -1
             raw = np.frombuffer(account_id.encode(), np.uint8)
             state.name_new_rows(row, raw, np.zeros(1, np.int64), np.array([len(raw)]))
         state.table.dirty[row] = 1

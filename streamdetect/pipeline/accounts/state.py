@@ -1,4 +1,8 @@
-"""What is remembered of each account of one request partition: one row of about 400 bytes, nothing on the heap.
+"""What is remembered of each account of one request partition: a row of about 110 bytes, nothing on the heap.
+
+Its windows stand in an *activity* (300 bytes), which an account has while it is active. Before anything grows, those of
+accounts that have been silent for two days are given back: what they hold is empty for every event that is less than a
+day late, so that only one which is later still could tell the difference.
 
 Bounded by ``accounts_max``: when it is reached, the tenth of the accounts that has been silent longest is forgotten
 (and counted); that is the only way in which a bound can change a result.
@@ -10,8 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdetect.kernels.blocks import Blocks
 from streamdetect.kernels.images import (
     BlobSection,
+    RowSection,
     StageImage,
     capture_bytes,
     capture_rows,
@@ -19,10 +25,11 @@ from streamdetect.kernels.images import (
     restore_bytes,
     restore_rows,
 )
-from streamdetect.kernels.index import KeyedRows, longer, room_for
+from streamdetect.kernels.index import KeyedRows, Record, more_room, resized, room_for
 from streamdetect.kernels.members import TICK_MS, Members, room_after_sweep
 from streamdetect.kernels.seen import SeenHashes
 from streamdetect.kernels.spans import joined
+from streamdetect.kernels.windows import DAY, WINDOWS_MS
 from streamdetect.pipeline.accept.columns import ABSENT
 
 EVENT_ID_BYTES = 40  # a longer one lives in ``long_event_ids``
@@ -36,24 +43,32 @@ ACCOUNT = np.dtype(
         ("newest", "i8"),  # event time, ms; 0 before the first event
         ("created_at", "i8"),
         ("tier_at", "i8"),  # event time at which the gateway last told the tier
-        ("quiet_until", "i8", (2,)),  # [live, simulated]: hits up to ``quiet_level`` need no decision before then
-        ("id_start", "i8"),
-        ("requests", "u4", (3, 6)),
-        ("input_tokens", "u4", (3, 6)),
-        ("output_tokens", "u4", (3, 6)),
-        ("recent", "u4", (RECENT_DIGESTS,)),  # digests of prompts whose content rows went out lately
+        ("quiet_until_s", "u4", (2,)),  # [live, simulated]: hits up to ``quiet_level`` need no decision before then
+        ("id_start", "u4"),
         ("ledger", "i4"),
-        ("subnets", "u4", (2, 6, 1)),
+        ("activity", "i4"),  # -1 while it has none
         ("id_length", "u2"),
         ("event_id", "u1", (EVENT_ID_BYTES,)),  # of the newest event
         ("event_id_length", "u1"),
-        ("recent_next", "u1"),
         ("tier_told", "u1"),  # by the gateway, in events
         ("tier_recorded", "u1"),  # by the provider, in account records
         ("quiet_level", "u1", (2,)),
     ],
     align=True,
 )
+ACTIVITY = np.dtype(
+    [
+        ("requests", "u4", (3, 6)),
+        ("input_tokens", "u4", (3, 6)),
+        ("output_tokens", "u4", (3, 6)),
+        ("subnets", "u4", (2, 6, 1)),
+        ("recent", "u4", (RECENT_DIGESTS,)),  # digests of prompts whose content rows went out lately
+        ("recent_next", "u1"),
+    ],
+    align=True,
+)
+SILENT_MS = 2 * WINDOWS_MS[DAY]
+_NO_ACTIVITY = np.zeros(1, ACTIVITY)
 FACT = np.dtype(
     [
         ("key", "u8"),
@@ -116,10 +131,11 @@ class Strangers:
 
 @dataclass(slots=True)
 class AccountsState:
-    """Rows, the subnets each account was seen in, evidence ledgers, and the ids that decisions must name."""
+    """Rows, activities, the subnets of each account, evidence ledgers, and the ids that decisions must name."""
 
     accounts_max: int = 4_000_000
     table: KeyedRows = field(default_factory=lambda: KeyedRows(ACCOUNT))
+    activities: Blocks = field(default_factory=lambda: Blocks(ACTIVITY))
     subnets: Members = field(default_factory=Members)
     seen: SeenHashes = field(default_factory=SeenHashes)
     ledgers: NDArray[np.void] = field(default_factory=lambda: np.zeros((64, FACTS_PER_ACCOUNT), FACT))
@@ -133,11 +149,15 @@ class AccountsState:
     _ids_captured: int = 0
 
     def reserve(self, events: int) -> None:
-        """Make room for a batch: at most one new row, subnet and ledger an event."""
+        """Make room for a batch: at most one new row, activity and subnet an event."""
         over = self.table.count + events - self.accounts_max
         if over > 0:
             self._forget_silent(max(over, self.accounts_max // 10))
         self.table.reserve(events)
+        if self.activities.count + events > len(self.activities.rows):
+            self._let_rest()
+            self.activities.reserve(room_after_sweep(self.activities.count))
+        self.activities.reserve(events)
         if self.subnets.count + events > len(self.subnets.entries):
             if self.subnets.is_worth_sweeping(self.table.live["newest"] // TICK_MS):
                 self._sweep_subnets(np.arange(self.table.count))
@@ -148,10 +168,17 @@ class AccountsState:
     def reserve_ledgers(self, rows: int) -> None:
         """Make room for ``rows`` new evidence ledgers."""
         if self.ledger_count + rows > len(self.ledgers):
-            grown = np.zeros((max(self.ledger_count + rows, 2 * len(self.ledgers)), FACTS_PER_ACCOUNT), FACT)
-            grown[: self.ledger_count] = self.ledgers[: self.ledger_count]
-            self.ledgers = grown
-            self.ledgers_dirty = longer(self.ledgers_dirty.reshape(-1), grown.size).reshape(grown.shape)
+            room = more_room(self.ledger_count + rows, len(self.ledgers)) * FACTS_PER_ACCOUNT
+            facts, dirty = resized(
+                self.ledgers.reshape(-1), self.ledgers_dirty.reshape(-1), self.ledger_count * FACTS_PER_ACCOUNT, room
+            )
+            self.ledgers = facts.reshape(-1, FACTS_PER_ACCOUNT)
+            self.ledgers_dirty = dirty.reshape(-1, FACTS_PER_ACCOUNT)
+
+    def activity_of(self, row: int) -> Record:
+        """The windows of an account; empty ones if it has none."""
+        activity = int(self.table.rows["activity"][row])
+        return self.activities.rows[activity] if activity >= 0 else _NO_ACTIVITY[0]
 
     def account_id(self, row: int) -> str:
         """The account's own id, as the gateway wrote it."""
@@ -183,6 +210,7 @@ class AccountsState:
         """Bytes of everything that grows with accounts."""
         return (
             self.table.memory_bytes
+            + self.activities.memory_bytes
             + self.subnets.memory_bytes
             + self.seen.tables.nbytes
             + self.ledgers.nbytes
@@ -198,6 +226,7 @@ class AccountsState:
         long_due = due[self.table.rows["event_id_length"][due] == LONG_EVENT_ID].tolist()
         rows = {
             "accounts": accounts,
+            "activities": self.activities.capture(stripe),
             "subnets": self.subnets.capture(stripe),
             "facts": capture_rows(self._facts, len(self._facts), self.ledgers_dirty.reshape(-1), stripe),
             "ids": capture_bytes(self.ids, self._ids_captured, stripe),
@@ -217,11 +246,11 @@ class AccountsState:
     def restore(self, images: Sequence[StageImage]) -> None:
         """Become what images in order say."""
         meta = images[-1].meta
-        self.table.restore([image.rows["accounts"] for image in images])
+        self._restore_accounts([image.rows for image in images])
         self.subnets.restore([image.rows["subnets"] for image in images])
         self.seen.restore(images, meta["seen_state"])
         facts = [image.rows["facts"] for image in images]
-        room = room_for(facts[-1].count, self.ledgers.size)
+        room = room_for(facts[-1].count // FACTS_PER_ACCOUNT, len(self.ledgers)) * FACTS_PER_ACCOUNT
         self.ledger_count = facts[-1].count // FACTS_PER_ACCOUNT
         self.ledgers = restore_rows(facts, FACT, at_least=room).reshape(-1, FACTS_PER_ACCOUNT)
         self.ledgers_dirty = np.zeros(self.ledgers.shape, np.uint8)
@@ -233,10 +262,43 @@ class AccountsState:
         self.strangers.restore(meta["strangers"])
         self.newest, self.evicted = meta["newest"], meta["evicted"]
 
+    def _restore_accounts(self, images: Sequence[dict[str, RowSection]]) -> None:
+        """Rows and activities; an earlier version had one in each row, so the first image of this one is whole."""
+        of_old = [rows["accounts"] for rows in images if "activities" not in rows]
+        if len(of_old) == len(images):
+            self.table.restore(of_old)
+            self.activities.clear(self.table.count)
+            self.activities.rows[: self.table.count] = restore_rows(of_old, ACTIVITY)
+            self.activities.count = self.table.count
+            self.table.live["activity"] = np.arange(self.table.count)
+            self.table.dirty[: self.table.count], self.activities.dirty[: self.table.count] = 1, 1
+            return
+        self.table.restore([rows["accounts"] for rows in images[len(of_old) :]])
+        self.activities.restore([rows["activities"] for rows in images[len(of_old) :]])
+
     @property
     def _facts(self) -> NDArray[np.void]:
         """The ledgers in use, as one row of facts after the other."""
         return self.ledgers[: self.ledger_count].reshape(-1)
+
+    def _let_rest(self) -> None:
+        """Give back the activities of accounts whose windows are long empty."""
+        live = self.table.live
+        silent = (live["activity"] >= 0) & (live["newest"] <= self.newest - SILENT_MS)
+        if silent.any():
+            live["activity"][silent] = ABSENT
+            self.table.dirty[: self.table.count][silent] = 1
+            self._move_activities()
+
+    def _move_activities(self) -> None:
+        """Close the gaps between the activities that accounts still have."""
+        owners = np.flatnonzero(self.table.live["activity"] > ABSENT)
+        kept = self.activities.rows[self.table.live["activity"][owners]]
+        self.activities.clear(len(kept))
+        self.activities.rows[: len(kept)], self.activities.dirty[: len(kept)] = kept, 1
+        self.activities.count = len(kept)
+        self.table.live["activity"][owners] = np.arange(len(kept))
+        self.table.dirty[owners] = 1
 
     def _sweep_subnets(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64] | None = None) -> None:
         ticks = self.table.live["newest"] // TICK_MS if newest_ticks is None else newest_ticks
@@ -249,8 +311,13 @@ class AccountsState:
         order = np.lexsort((live["key"], live["newest"]))
         kept = np.ones(len(live), np.bool_)
         kept[order[:count]] = False
-        ticks, starts, lengths = live["newest"] // TICK_MS, live["id_start"].copy(), live["id_length"].copy()
+        ticks, starts, lengths = (
+            live["newest"] // TICK_MS,
+            live["id_start"].astype(np.int64),
+            live["id_length"].astype(np.int64),
+        )
         owners = self.table.keep(kept)
+        self._move_activities()
         self._sweep_subnets(owners, ticks)
         ids, self.ids = np.frombuffer(bytes(self.ids), np.uint8), bytearray()
         self._ids_captured = 0

@@ -20,15 +20,16 @@ from streamdetect.kernels.windows import BUCKETS, BUCKETS_MS, DAY, add, advance,
 from streamdetect.pipeline.accounts.evidence import FACT_MS
 from streamdetect.pipeline.accounts.sharing import KeyType, key_identity
 from streamdetect.pipeline.associations.links import FINDING, Links
-from streamdetect.pipeline.associations.state import AssociationsState
+from streamdetect.pipeline.associations.state import CROWD, AssociationsState, count_alone
 
 FAMILY_OF_TYPE = np.array([0, 0, 0, 0, 0, 1, 2, 3, 4, 5], np.uint8)
 PREFIX_OF_TYPE = np.array([-1, 24, 64, 56, 48, -1, -1, -1, -1, -1], np.int64)
 SHARED_WIDTH = 10
 
-_FIRST_CONTENT = int(KeyType.TEMPLATE)
 _LAST_SUBJECT = int(KeyType.API_KEY)
+_FIRST_CONTENT = int(KeyType.TEMPLATE)
 _MEMBER_TICKS = FACT_MS // TICK_MS
+_CROWD_SHAPE = CROWD["distinct"].shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def _tell_all(
         member = entries[entry]
         if member.kind != TRUSTED and member.tick > oldest:
             count = _tell(
-                findings, count, member.account, np.int64(member.partition), key, family, counts, occurred_at, event,
+                findings, count, member.member, np.int64(member.partition), key, family, counts, occurred_at, event,
                 source_row,
             )  # fmt: skip
             told += 1
@@ -77,23 +78,28 @@ def _tell_all(
 @njit(cache=True, nogil=True)
 def _wait_alone(
     slots: NDArray[np.int32], singles: NDArray[np.void], dirty: Dirty, count: int, identity: np.uint64,
-    member: np.uint64, account: np.uint64, occurred_at: int, partition: int, kind: int,
+    member: np.uint64, occurred_at: int, partition: int, kind: int, waits: bool,
 ) -> tuple[int, int]:  # fmt: skip
-    """Keep a lone content key among the singles. Returns (singles in use, -1), or (.., row) if it has company now."""
+    """Keep a lone key among the singles. Returns (singles in use, its row) if it has company or needs not wait for it.
+
+    Else (.., -1), or (.., -2) if the row is late: older than all that the key retains.
+    """
     row = find_or_add(slots, singles, count, identity)
     single = singles[row]
     if row == count:
-        single.member, single.account, single.newest = member, account, occurred_at
+        single.member, single.newest = member, occurred_at
         single.partition, single.kind, single.promoted = np.uint16(partition), np.uint8(kind), np.uint8(0)
         dirty[row] = np.uint8(1)
-        return count + 1, -1
+        return count + 1, -1 if waits else row
     if single.promoted != 0 or single.member != member:
         return count, row
+    if is_late(single.newest, occurred_at):
+        return count, -2 if waits else row
     tick, newest_tick = occurred_at // TICK_MS, single.newest // TICK_MS
     if tick > newest_tick or (tick == newest_tick and kind > single.kind):
         single.kind = np.uint8(kind)
     single.newest, dirty[row] = max(single.newest, occurred_at), np.uint8(1)
-    return count, -1
+    return count, -1 if waits else row
 
 
 @njit(cache=True, nogil=True)
@@ -101,6 +107,7 @@ def absorb_rows(
     first: int, slots: NDArray[np.int32], rows: NDArray[np.void], dirty: Dirty, row_count: int,
     single_slots: NDArray[np.int32], singles: NDArray[np.void], single_dirty: Dirty, single_count: int,
     member_slots: NDArray[np.int32], entries: NDArray[np.void], entry_dirty: Dirty, entry_count: int,
+    crowds: NDArray[np.uint32], crowd_dirty: Dirty, crowd_count: int,
     suspect_young: NDArray[np.int64], young_per_trusted: int, notify_most: int,
     family_of_type: NDArray[np.uint8], prefix_of_type: NDArray[np.int64], sources: NDArray[np.uint16],
     occurred: NDArray[np.int64], account: NDArray[np.uint64], member: NDArray[np.uint64], event: NDArray[np.uint64],
@@ -108,74 +115,80 @@ def absorb_rows(
     keys: NDArray[np.uint64], row_of: NDArray[np.int64], newest_at: NDArray[np.int64], features: NDArray[np.int64],
     findings: NDArray[np.void],
     finding_count: int, late: NDArray[np.int64],
-) -> tuple[int, int, int, int, int]:  # fmt: skip
+) -> tuple[int, int, int, int, int, int]:  # fmt: skip
     """Take in rows from ``first`` on.
 
     Stops early when ``findings`` might not hold what the next row says, so that the caller can make room and go on.
-    Returns (next row, rows, singles, entries, findings) then in use. ``row_of`` is -1 for lone keys and late rows.
+    Returns (next row, rows, singles, entries, crowds, findings) then in use. ``row_of`` is -1 for keys that wait among
+    the singles and for late rows.
     """
+    alone = np.zeros(_CROWD_SHAPE, np.uint32)
     for index in range(first, len(keys)):
         if finding_count + notify_most + 1 > len(findings):
-            return index, row_count, single_count, entry_count, finding_count
+            return index, row_count, single_count, entry_count, crowd_count, finding_count
         outer, kind_of_key = outer_index[index], np.int64(key_type[index])
         now, kind = occurred[outer], np.int64(member_kind[outer])
         identity, partition = key_identity(keys[index], kind_of_key), np.int64(sources[outer])
         row = find(slots, rows, identity)
-        if row < 0 and kind_of_key >= _FIRST_CONTENT:
+        if row < 0 and kind_of_key > _LAST_SUBJECT:
+            waits = kind_of_key >= _FIRST_CONTENT or suspect_young[family_of_type[kind_of_key]] > 1
             single_count, single = _wait_alone(
-                single_slots,
-                singles,
-                single_dirty,
-                single_count,
-                identity,
-                member[outer],
-                account[outer],
-                now,
-                partition,
-                kind,
-            )
+                single_slots, singles, single_dirty, single_count, identity, member[outer], now, partition, kind, waits,
+            )  # fmt: skip
             if single < 0:
+                late[0] += single == -2
                 continue
             row = find_or_add(slots, rows, row_count, identity)
             row_count += 1
             key, lone = rows[row], singles[single]
-            key.newest, key.raw, key.head, key.key_type = lone.newest, keys[index], np.int32(-1), np.uint8(kind_of_key)
+            key.newest, key.raw, key.key_type = lone.newest, keys[index], np.uint8(kind_of_key)
+            key.head, key.crowd = np.int32(-1), np.int32(-1)
             if lone.promoted == 0:
                 lone.promoted, single_dirty[single] = np.uint8(1), np.uint8(1)
                 entry = touch(
-                    member_slots, entries, entry_dirty, entry_count, key.distinct, row, lone.newest // TICK_MS,
-                    lone.member, lone.account, np.int64(lone.partition), lone.newest // TICK_MS, np.int64(lone.kind),
+                    member_slots, entries, entry_dirty, entry_count, alone, row, lone.newest // TICK_MS,
+                    lone.member, np.int64(lone.partition), lone.newest // TICK_MS, np.int64(lone.kind),
                 )  # fmt: skip
                 key.head, entry_count = np.int32(entry), entry_count + 1
         elif row < 0:
             row = find_or_add(slots, rows, row_count, identity)
             row_count += 1
             key = rows[row]
-            key.newest, key.raw, key.head, key.key_type = now, keys[index], np.int32(-1), np.uint8(kind_of_key)
+            key.newest, key.raw, key.key_type = now, keys[index], np.uint8(kind_of_key)
+            key.head, key.crowd = np.int32(-1), np.int32(-1)
         key = rows[row]
         dirty[row] = np.uint8(1)
+        distinct = alone
+        if key.crowd >= 0:
+            distinct, crowd_dirty[key.crowd] = crowds[key.crowd], np.uint8(1)
+        else:
+            count_alone(alone, entries, key)
         if now > key.newest:
             advance(key.requests, key.newest, now)
-            advance_members(key.distinct, key.newest // TICK_MS, now // TICK_MS)
+            advance_members(distinct, key.newest // TICK_MS, now // TICK_MS)
             key.newest = now
         elif is_late(key.newest, now):
             late[0] += 1
             continue
         row_of[index] = row
-        trusted_before = distinct_of(key.distinct, DAILY, TRUSTED)
+        trusted_before = distinct_of(distinct, DAILY, TRUSTED)
         newest = np.int64(key.newest)
         newest_at[index] = newest
-        if kind_of_key < _FIRST_CONTENT:  # a content key waits without windows, and nobody reads them
+        if kind_of_key <= _LAST_SUBJECT:  # nobody reads the windows of others
             add(key.requests, newest, now, 1)
         entry = touch(
-            member_slots, entries, entry_dirty, entry_count, key.distinct, row, newest // TICK_MS, member[outer],
-            account[outer], partition, now // TICK_MS, kind,
+            member_slots, entries, entry_dirty, entry_count, distinct, row, newest // TICK_MS, member[outer],
+            partition, now // TICK_MS, kind,
         )  # fmt: skip
         if entry == entry_count:
+            if key.crowd < 0 and key.head >= 0:
+                crowds[crowd_count, :] = alone
+                key.crowd, crowd_dirty[crowd_count] = np.int32(crowd_count), np.uint8(1)
+                crowd_count += 1
             entries[entry].next, key.head = key.head, np.int32(entry)
             entry_count += 1
-        unknown = distinct_of(key.distinct, DAILY, UNKNOWN)
-        young, trusted = distinct_of(key.distinct, DAILY, YOUNG), distinct_of(key.distinct, DAILY, TRUSTED)
+        unknown = distinct_of(distinct, DAILY, UNKNOWN)
+        young, trusted = distinct_of(distinct, DAILY, YOUNG), distinct_of(distinct, DAILY, TRUSTED)
         counts = (young, trusted, young + trusted + unknown)
         family = np.int64(family_of_type[kind_of_key])
         cleared = young < young_per_trusted * trusted
@@ -198,20 +211,20 @@ def absorb_rows(
         if kind_of_key <= _LAST_SUBJECT:
             for window in range(3):
                 features[index, window] = total(key.requests, window)
-            young_1h = distinct_of(key.distinct, HOURLY, YOUNG)
-            trusted_1h = distinct_of(key.distinct, HOURLY, TRUSTED)
-            features[index, 3] = young_1h + trusted_1h + distinct_of(key.distinct, HOURLY, UNKNOWN)
+            young_1h = distinct_of(distinct, HOURLY, YOUNG)
+            trusted_1h = distinct_of(distinct, HOURLY, TRUSTED)
+            features[index, 3] = young_1h + trusted_1h + distinct_of(distinct, HOURLY, UNKNOWN)
             features[index, 4], features[index, 5] = young_1h, trusted_1h
             features[index, 6], features[index, 7], features[index, 8] = counts[2], young, trusted
             features[index, 9] = prefix_of_type[kind_of_key]
-    return len(keys), row_count, single_count, entry_count, finding_count
+    return len(keys), row_count, single_count, entry_count, crowd_count, finding_count
 
 
-def usage_of_key(key: Record) -> NDArray[np.int64]:
+def usage_of_key(state: AssociationsState, row: int) -> NDArray[np.int64]:
     """A row of features with the windows of a key and nothing else."""
     features = np.zeros(SHARED_WIDTH, np.int64)
-    features[:3] = key["requests"].sum(axis=1)
-    by_kind = key["distinct"].sum(axis=1)  # [window, class]
+    features[:3] = state.table.rows["requests"][row].sum(axis=1)
+    by_kind = state.distinct(row).sum(axis=1)  # [window, class]
     features[3:6] = by_kind[HOURLY].sum(), by_kind[HOURLY, YOUNG], by_kind[HOURLY, TRUSTED]
     features[6:9] = by_kind[DAILY].sum(), by_kind[DAILY, YOUNG], by_kind[DAILY, TRUSTED]
     return features
@@ -247,16 +260,18 @@ def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Ab
     findings = np.zeros(count + 2 * thresholds.notify_members_max, FINDING)
     position = found = 0
     while position < count:
-        position, rows, singles, entries, found = absorb_rows(
+        position, rows, singles, entries, crowds, found = absorb_rows(
             position, state.table.slots, state.table.rows, state.table.dirty, state.table.count,
             state.singles.slots, state.singles.rows, state.singles.dirty, state.singles.count,
             state.members.slots, state.members.entries, state.members.dirty, state.members.count,
+            state.crowds.rows["distinct"], state.crowds.dirty, state.crowds.count,
             thresholds.suspect_young, thresholds.young_per_trusted, thresholds.notify_members_max,
             FAMILY_OF_TYPE, PREFIX_OF_TYPE, links.source,
             links.occurred_at, links.account, links.member, links.event, links.member_kind,
             links.outer_index, links.key_type, links.key, row_of, newest_at, features, findings, found, late,
         )  # fmt: skip
         state.table.count, state.singles.count, state.members.count = int(rows), int(singles), int(entries)
+        state.crowds.count = int(crowds)
         if position < count:
             findings = np.concatenate([findings, np.zeros(len(findings), FINDING)])
     state.newest = max(state.newest, int(links.occurred_at.max(initial=0)))

@@ -1,20 +1,24 @@
 """What is remembered of each typed key of one links partition.
 
-A key used by somebody has a row of about 250 bytes and an entry for each member. Most content keys are used by one
-account only, so those wait in ``singles`` (48 bytes) and get a row when a second member comes: the result is the same
-as if they had had one from the start. Before anything grows, keys whose windows are long empty are forgotten, which
-changes nothing. Bounded by ``keys_max`` and ``singles_max``: at the bound those silent longest go too, and are counted.
+A key used by somebody has a row of about 140 bytes and an entry for each member. How many members were last seen when
+stands in a *crowd* (144 bytes), which a key gets with its second member: of one, its entry says it all. Content keys
+and cards, whose windows nobody reads, wait in ``singles`` (about 37 bytes) while one account uses them. Either way the
+result is the same as if a key had had everything from the start. Before anything grows, keys whose windows are long
+empty are forgotten, which changes nothing. Bounded by ``keys_max`` and ``singles_max``: at the bound those silent
+longest go too, and are counted.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from streamdetect.kernels.blocks import Blocks
 from streamdetect.kernels.images import StageImage, capture_bytes, restore_bytes
-from streamdetect.kernels.index import KeyedRows
-from streamdetect.kernels.members import TICK_MS, Members, room_after_sweep
+from streamdetect.kernels.index import KeyedRows, Record
+from streamdetect.kernels.members import TICK_MS, Distinct, Entries, Members, count_one, room_after_sweep
 from streamdetect.kernels.spans import joined
 from streamdetect.pipeline.accounts.evidence import FACT_MS
 
@@ -28,12 +32,11 @@ KEY = np.dtype(
         ("key", "u8"),  # identity of the typed key
         ("raw", "u8"),  # address bits of a subnet, hash of anything else
         ("newest", "i8"),
-        ("event_at", "i8"),
-        ("quiet_until", "i8", (2,)),
-        ("name_start", "i8"),
         ("requests", "u4", (3, 6)),
-        ("distinct", "u4", (2, 6, 3)),
+        ("quiet_until_s", "u4", (2,)),  # as in the row of an account
+        ("name_start", "u4"),  # 16 million names of the longest that a message allows
         ("head", "i4"),  # first of its members
+        ("crowd", "i4"),  # where its members are counted, -1 while it has one only
         ("name_length", "u2"),
         ("key_type", "u1"),
         ("suspect", "u1"),
@@ -41,29 +44,58 @@ KEY = np.dtype(
     ],
     align=True,
 )
-SINGLE = np.dtype(
+CROWD = np.dtype([("distinct", "u4", (2, 6, 3))])  # members by window, sub-bucket last seen in, class
+SINGLE = np.dtype(  # not aligned: there are many of them, and four bytes of padding would be an eighth
     [
         ("key", "u8"),
         ("member", "u8"),
-        ("account", "u8"),
         ("newest", "i8"),
         ("partition", "u2"),
         ("kind", "u1"),
         ("promoted", "u1"),
-    ],
-    align=True,
+    ]
 )
+
+
+@njit(cache=True, nogil=True)
+def count_alone(distinct: Distinct, entries: Entries, key: Record) -> None:
+    """Write into ``distinct`` the counts of a key without a crowd."""
+    distinct[:] = np.uint32(0)
+    if key.head >= 0:
+        only = entries[key.head]
+        count_one(distinct, key.newest // TICK_MS, np.int64(only.tick), np.int64(only.kind), 1)
+
+
+@njit(cache=True, nogil=True)
+def _gather(rows: NDArray[np.void], count: int, entries: Entries, crowds: NDArray[np.uint32]) -> int:
+    """Give a crowd to each key that has two entries or more, and to no other; returns how many."""
+    gathered = 0
+    for row in range(count):
+        key = rows[row]
+        key.crowd = np.int32(-1)
+        entry = np.int64(key.head)
+        if entry < 0 or entries[entry].next < 0:
+            continue
+        distinct = crowds[gathered]
+        while entry >= 0:
+            member = entries[entry]
+            count_one(distinct, key.newest // TICK_MS, np.int64(member.tick), np.int64(member.kind), 1)
+            entry = np.int64(member.next)
+        key.crowd = np.int32(gathered)
+        gathered += 1
+    return gathered
 
 
 @dataclass(slots=True)
 class AssociationsState:
-    """Rows, members and lone content keys of one links partition."""
+    """Rows, members, crowds and lone keys of one links partition."""
 
     keys_max: int = 8_000_000
     singles_max: int = 16_000_000
     table: KeyedRows = field(default_factory=lambda: KeyedRows(KEY))
     singles: KeyedRows = field(default_factory=lambda: KeyedRows(SINGLE))
     members: Members = field(default_factory=Members)
+    crowds: Blocks = field(default_factory=lambda: Blocks(CROWD))
     names: bytearray = field(default_factory=bytearray)
     high_water: dict[int, int] = field(default_factory=dict)  # source partition -> newest source offset taken in
     newest: int = 0
@@ -86,6 +118,7 @@ class AssociationsState:
                 self._sweep_members(np.arange(self.table.count), ticks)
             self.members.reserve(room_after_sweep(self.members.count))
         self.members.reserve(2 * rows)
+        self.crowds.reserve(rows)
 
     def name(self, row: int) -> bytes:
         """The id of an organisation or API key; empty for keys that have none."""
@@ -93,10 +126,21 @@ class AssociationsState:
         start = int(record["name_start"])
         return bytes(self.names[start : start + int(record["name_length"])])
 
+    def distinct(self, row: int) -> Distinct:
+        """How many members of a key were last seen when: ``uint32[window, sub-bucket, class]``."""
+        key = self.table.rows[row]
+        if key["crowd"] >= 0:
+            counted: Distinct = self.crowds.rows["distinct"][key["crowd"]]
+            return counted
+        alone = np.zeros(CROWD["distinct"].shape, np.uint32)
+        count_alone(alone, self.members.entries, key)
+        return alone
+
     @property
     def memory_bytes(self) -> int:
         """Bytes of everything that grows with keys."""
-        return self.table.memory_bytes + self.singles.memory_bytes + self.members.memory_bytes + len(self.names)
+        parts = (self.table, self.singles, self.members, self.crowds)
+        return sum(part.memory_bytes for part in parts) + len(self.names)
 
     def capture(self, stripe: int) -> StageImage:
         """What is due for an image; afterwards nothing is marked."""
@@ -104,6 +148,7 @@ class AssociationsState:
             "keys": self.table.capture(stripe),
             "singles": self.singles.capture(stripe),
             "members": self.members.capture(stripe),
+            "crowds": self.crowds.capture(stripe),
             "names": capture_bytes(self.names, self._names_captured, stripe),
         }
         self._names_captured = len(self.names)
@@ -121,6 +166,10 @@ class AssociationsState:
         self.table.restore([image.rows["keys"] for image in images])
         self.singles.restore([image.rows["singles"] for image in images])
         self.members.restore([image.rows["members"] for image in images])
+        if all("crowds" in image.rows for image in images):
+            self.crowds.restore([image.rows["crowds"] for image in images])
+        else:  # an image of an earlier version, which had the counts in the rows
+            self._gather_crowds()
         self.names = restore_bytes([image.rows["names"] for image in images], meta["names_bytes"])
         self._names_captured = len(self.names)
         self.high_water = dict(meta["high_water"])
@@ -139,6 +188,14 @@ class AssociationsState:
         following[np.flatnonzero(np.diff(owner, prepend=-1))] = -1
         entries["next"][order] = following
         self.table.rows["head"][owner[last]] = order[last]
+        self._gather_crowds()
+
+    def _gather_crowds(self) -> None:
+        """Count the members of all keys anew, with no room lost to keys that are alone again."""
+        entries = self.members.entries[: self.members.count]
+        self.crowds.clear(int(np.count_nonzero(np.bincount(entries["owner"]) > 1)))
+        self.crowds.count = int(_gather(self.table.rows, self.table.count, entries, self.crowds.rows["distinct"]))
+        self.crowds.dirty[: self.crowds.count] = 1
 
     def _sweep_keys(self, rows: int) -> None:
         """Drop keys whose windows are long empty; at the bound also those that were silent longest."""
@@ -152,7 +209,11 @@ class AssociationsState:
             kept[doomed] = False
         if kept.all():
             return
-        ticks, starts, lengths = live["newest"] // TICK_MS, live["name_start"].copy(), live["name_length"].copy()
+        ticks, starts, lengths = (
+            live["newest"] // TICK_MS,
+            live["name_start"].astype(np.int64),
+            live["name_length"].astype(np.int64),
+        )
         owners = self.table.keep(kept)
         starts, ends = starts[kept], starts[kept] + lengths[kept]
         names = joined(np.frombuffer(bytes(self.names), np.uint8), starts, ends)

@@ -45,7 +45,7 @@ class Judge:
         features: NDArray[np.int64],
         at: NDArray[np.int64],
         quiet_level: NDArray[np.uint8],
-        quiet_until: NDArray[np.int64],
+        quiet_until_s: NDArray[np.uint32],
     ) -> list[Hit]:
         """The hits among n rows, in row order, the enforced track first.
 
@@ -53,14 +53,14 @@ class Judge:
             features: ``int64[n, features]`` in catalogue order.
             at: ``int64[n]``, event time of each row.
             quiet_level: ``uint8[n, 2]``, level by track up to which a hit of the row's subject changes nothing ...
-            quiet_until: ``int64[n, 2]``, ... before this event time.
+            quiet_until_s: ``uint32[n, 2]``, ... before this event time, in seconds.
         """
         if not self.rules or not len(features):
             return []
         holds = np.stack([rule.expression.evaluate(features) for rule in self.rules])
         if not holds.any():
             return []
-        quiet = (at[:, None] < quiet_until)[:, self._tracks].T & (
+        quiet = (at[:, None] < quiet_until_s * np.int64(1000))[:, self._tracks].T & (
             self._levels[:, None] <= quiet_level[:, self._tracks].T
         )
         loud = holds & ~quiet

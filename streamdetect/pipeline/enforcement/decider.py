@@ -70,7 +70,7 @@ class Decider:
         renewal = self.policy.model.ladder.renew_fraction
         self._go_by(policy, mode)
         changed = np.flatnonzero(
-            (table.live["quiet_until"] > 0).any(axis=1) & (policy.model.ladder.renew_fraction != renewal)
+            (table.live["quiet_until_s"] > 0).any(axis=1) & (policy.model.ladder.renew_fraction != renewal)
         )
         for row in changed.tolist():
             self.standings.note_quiet(table, row, subject_of(row))

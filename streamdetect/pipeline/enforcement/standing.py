@@ -36,6 +36,7 @@ from streamdetect.pipeline.enforcement.rulings import (
 # How many decisions on one subject an owner can have on the way when another takes over. The first one of a new owner
 # leaves room for them, so that whatever appears late is older by its revision.
 _LATE_MAX: Final = 8
+_NEVER_S: Final = 2**32 - 1  # in 2106; whatever is quiet for longer is looked at again from then on
 
 _StoredPardon = tuple[int, tuple[int, ...], tuple[tuple[int, int, int], ...]]
 
@@ -84,10 +85,14 @@ class Standings:
         return standing.level, standing.expires_at - self._renewal_ms(standing)
 
     def note_quiet(self, table: KeyedRows, row: int, subject: SubjectKey) -> None:
-        """Keep what ``quiet`` says in the subject's row of state, so that most hits need not come here."""
+        """Keep what ``quiet`` says in the subject's row of state, so that most hits need not come here.
+
+        In whole seconds: a hit in the last, broken one comes here although it need not.
+        """
         kept = table.rows[row]
         for track in (LIVE, SIMULATED):
-            kept["quiet_level"][track], kept["quiet_until"][track] = self.quiet(subject, track)
+            level, until_ms = self.quiet(subject, track)
+            kept["quiet_level"][track], kept["quiet_until_s"][track] = level, min(max(0, until_ms // 1000), _NEVER_S)
         table.dirty[row] = 1
 
     def in_force(self, subject: SubjectKey, track: int, at: int) -> Standing | None:
