@@ -131,7 +131,8 @@ class KeyedRows:
 def resized(rows: Rows, dirty: Dirty, count: int, room: int) -> tuple[Rows, Dirty]:
     """The first ``count`` rows and their marks, in arrays of ``room``; what is spare there takes no memory yet."""
     moved, marks = np.zeros(room, rows.dtype), np.zeros(room, np.uint8)
-    moved[:count], marks[:count] = rows[:count], dirty[:count]
+    whole = count * rows.dtype.itemsize  # as bytes: numpy copies records field by field
+    moved.view(np.uint8)[:whole], marks[:count] = rows.view(np.uint8)[:whole], dirty[:count]
     return moved, marks
 
 
