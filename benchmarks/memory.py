@@ -3,7 +3,7 @@
 Both nodes of one partition, each part in a process of its own. ``young``: accounts two days old with one prompt of
 their own each; ``trusted``: verified accounts 200 days old in organisations of ten. ``keys``: typed keys by how many
 use them. ``time``: the same accounts say something new every event-day, and no bound is reached. ``turnover``: all
-accounts change every day and the bounds are low. In both memory must stop growing. Arrays grow by a quarter; bytes are
+accounts change every day and the bounds are low. In both memory must stop growing. Arrays grow by half; bytes are
 given as used and as held, spare room included (which the system does not back before it is used).
 """
 
