@@ -167,8 +167,8 @@ def fill(kind: str, count: int) -> dict[str, Any]:
 
 
 def _at_rest(nodes: Nodes, count: int, active: dict[str, dict[str, float]], *, trusted: bool) -> int:
-    """What each of ``count`` accounts still takes when others, a third as many, have come three days later."""
-    others = count // 3
+    """What each of ``count`` accounts still takes when as many others have come three days later and need the room."""
+    others = count
     for first in range(0, others, BATCH):
         rows = np.arange(first, min(first + BATCH, others))
         at_ms = START_MS + 3 * DAY_MS + rows * 3_600_000 // others
