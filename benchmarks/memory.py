@@ -3,7 +3,7 @@
 Both nodes of one partition, each part in a process of its own. ``young``: accounts two days old with one prompt of
 their own each; ``trusted``: verified accounts 200 days old in organisations of ten. ``keys``: typed keys by how many
 use them. ``time``: the same accounts say something new every event-day, and no bound is reached. ``turnover``: all
-accounts change every day and the bounds are low. In both memory must stop growing. Arrays grow by a quarter; bytes are
+accounts change every day and the bounds are low. In both memory must stop growing. Arrays grow by half; bytes are
 given as used and as held, spare room included (which the system does not back before it is used).
 """
 
@@ -167,8 +167,8 @@ def fill(kind: str, count: int) -> dict[str, Any]:
 
 
 def _at_rest(nodes: Nodes, count: int, active: dict[str, dict[str, float]], *, trusted: bool) -> int:
-    """What each of ``count`` accounts still takes when others, a third as many, have come three days later."""
-    others = count // 3
+    """What each of ``count`` accounts still takes when as many others have come three days later and need the room."""
+    others = count
     for first in range(0, others, BATCH):
         rows = np.arange(first, min(first + BATCH, others))
         at_ms = START_MS + 3 * DAY_MS + rows * 3_600_000 // others

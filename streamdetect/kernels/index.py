@@ -1,8 +1,8 @@
 """Rows of a structured array found by a 64-bit key: open addressing, linear probing, no deletion.
 
 The key is the identity (two values that share a 64-bit hash are one; at ten million keys the chance is 3e-6). Memory is
-the row plus 7 bytes of slots and a mark; arrays grow by a quarter and shrink when most of them is empty. Both happen
-between batches, so that compiled code never allocates.
+the row plus 7 bytes of slots and a mark; large arrays grow by half and shrink when most of them is empty. Both happen
+between batches, so that compiled code never allocates. Spare rows take no memory before they are used; spare slots do.
 ``dirty`` is 1 for each row that changed since the last image; whoever changes a row sets it.
 """
 
@@ -22,7 +22,7 @@ Record = Any  # one row of a structured array: compiled code reads its fields by
 
 NO_ROW = -1
 _FILL = 0.6  # rows per slot at the most; beyond it probe chains grow quickly
-_LEAST = 1024
+_LEAST, _SMALL = 1024, 1 << 17
 
 
 @njit(cache=True, nogil=True)
@@ -137,8 +137,11 @@ def resized(rows: Rows, dirty: Dirty, count: int, room: int) -> tuple[Rows, Dirt
 
 
 def more_room(needed: int, held: int) -> int:
-    """How long an array must become that holds less than ``needed``: a quarter more, so that it is rarely copied."""
-    return max(needed, held + held // 4)
+    """How long an array must become that holds less than ``needed``.
+
+    Half more, or twice as long while it is small: each time it is indexed anew.
+    """
+    return max(needed, held + max(held // 2, min(held, _SMALL)))
 
 
 def less_room(count: int, held: int) -> int:

@@ -174,10 +174,12 @@ class Members:
         """Drop stale entries and those of dropped owners; returns how many went.
 
         ``owners`` gives the new number of each old owner (-1 dropped), ``newest_ticks`` each old owner's newest bucket.
-        Chains must be rebuilt by the caller, for it owns their heads.
+        Chains must be rebuilt by the caller, for it owns their heads; if nobody went, all is as it was.
         """
         before = self.count
         self.count = int(_sweep(self.entries, self.count, owners, newest_ticks))
+        if self.count == before and (not len(owners) or owners[-1] == len(owners) - 1):
+            return 0
         self.dirty[: self.count] = 1  # renumbered
         if (room := less_room(self.count, len(self.entries))) < len(self.entries):
             self.entries, self.dirty = resized(self.entries, self.dirty, self.count, room)

@@ -114,8 +114,8 @@ class AssociationsState:
         self.singles.reserve(rows)
         if self.members.count + 2 * rows > len(self.members.entries):
             ticks = self.table.live["newest"] // TICK_MS
-            if self.members.is_worth_sweeping(ticks):
-                self._sweep_members(np.arange(self.table.count), ticks)
+            if self.members.is_worth_sweeping(ticks) and self.members.sweep(np.arange(self.table.count), ticks):
+                self._chain_members()
             self.members.reserve(room_after_sweep(self.members.count))
         self.members.reserve(2 * rows)
         self.crowds.reserve(rows)
@@ -175,9 +175,8 @@ class AssociationsState:
         self.high_water = dict(meta["high_water"])
         self.newest, self.evicted = meta["newest"], meta["evicted"]
 
-    def _sweep_members(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64]) -> None:
-        """Drop stale entries and chain the rest anew, oldest last."""
-        self.members.sweep(owners, newest_ticks)
+    def _chain_members(self) -> None:
+        """Chain the members of each key anew after a sweep, oldest last."""
         self.table.live["head"] = -1
         self.table.dirty[: self.table.count] = 1
         entries = self.members.entries[: self.members.count]
@@ -219,7 +218,8 @@ class AssociationsState:
         names = joined(np.frombuffer(bytes(self.names), np.uint8), starts, ends)
         self.table.live["name_start"] = np.cumsum(ends - starts) - (ends - starts)
         self.names, self._names_captured = bytearray(names.tobytes()), 0
-        self._sweep_members(owners, ticks)
+        self.members.sweep(owners, ticks)
+        self._chain_members()
 
     def _sweep_singles(self, rows: int) -> None:
         """Drop lone keys that have a row by now or that nobody used for long; at the bound also the oldest."""
