@@ -151,7 +151,11 @@ class AccountsNode:
         live = np.flatnonzero(observed.row >= 0)
         rows, table = observed.row[live], self.state.table.rows
         hits = self.decider.judges["account"].hits(
-            observed.features[live], observed.newest_at[live], table["quiet_level"][rows], table["quiet_until_s"][rows]
+            observed.features[live],
+            observed.newest_at[live],
+            rows,
+            table["quiet_level"][rows],
+            table["quiet_until_s"][rows],
         )
         decisions: list[Decision] = []
         for hit in hits:
@@ -252,7 +256,7 @@ class AccountsNode:
         # A release makes an account hittable again within the batch, so quiet accounts that may be released are judged.
         quiet_level = np.where(np.isin(rows, rows[cleared])[:, None], np.uint8(0), table["quiet_level"][rows])
         by_index: dict[int, list[Hit]] = {}
-        for hit in self.decider.judges["account"].hits(features, at, quiet_level, table["quiet_until_s"][rows]):
+        for hit in self.decider.judges["account"].hits(features, at, rows, quiet_level, table["quiet_until_s"][rows]):
             by_index.setdefault(hit.index, []).append(hit)
         decisions: list[Decision] = []
         for index in sorted(by_index.keys() | set(np.flatnonzero(cleared).tolist())):
@@ -376,7 +380,7 @@ class AssociationsNode:
         rows = np.flatnonzero(TYPES_OF_SCOPE[scope][links.key_type] & (absorbed.row >= 0))
         table, keys = self.state.table.rows, absorbed.row[rows]
         features, at = absorbed.features[rows], absorbed.newest_at[rows]
-        hits = judge.hits(features, at, table["quiet_level"][keys], table["quiet_until_s"][keys])
+        hits = judge.hits(features, at, keys, table["quiet_level"][keys], table["quiet_until_s"][keys])
         return [(int(rows[hit.index]), scope, hit) for hit in hits]
 
     def _decide(self, row: int, hit: Hit, absorbed: Absorbed, links: Links) -> list[Decision]:

@@ -3,6 +3,7 @@
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pipeline_reference import (
+    HOUR_MS,
     START,
     account_signals,
     accounts_digest,
@@ -56,6 +57,23 @@ def test_accounts_do_not_see_how_evidence_was_cut(stream, told, places):
 
     assert run([told]) == singly
     assert run(cut(told, places)) == singly
+
+
+def test_a_weaker_action_shows_again_where_a_harder_one_ends_before_it():
+    """Also within the batch that brought the harder one."""
+    hammering = [event(number, "ann", START + number) for number in range(4)]
+    late = [*hammering, event(5, "ann", START + 2 * HOUR_MS)]
+
+    def run(pieces):
+        node = AccountsNode(low_policy(), "live", 1)
+        node.events(columns_of([event(9, "ann", START, account_created_at=START)]))
+        take_facts(node, [("ann", 3, 1, START + 2 * HOUR_MS, 5, 5, 0, 7)])  # observed for a day
+        return [one for piece in pieces for one in node.events(columns_of(piece)).decisions]
+
+    singly = run([[one] for one in late])
+
+    assert [(one.action, one.status) for one in singly] == [("rate_limit", "issued"), ("observe", "issued")]
+    assert decided(run([late])) == decided(singly)
 
 
 @compiled

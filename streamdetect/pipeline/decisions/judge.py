@@ -44,6 +44,7 @@ class Judge:
         self,
         features: NDArray[np.int64],
         at: NDArray[np.int64],
+        subject: NDArray[np.int64],
         quiet_level: NDArray[np.uint8],
         quiet_until_s: NDArray[np.uint32],
     ) -> list[Hit]:
@@ -52,6 +53,7 @@ class Judge:
         Args:
             features: ``int64[n, features]`` in catalogue order.
             at: ``int64[n]``, event time of each row.
+            subject: ``int64[n]``, a number for the subject of each row.
             quiet_level: ``uint8[n, 2]``, level by track up to which a hit of the row's subject changes nothing ...
             quiet_until_s: ``uint32[n, 2]``, ... before this event time, in seconds.
         """
@@ -64,6 +66,8 @@ class Judge:
             self._levels[:, None] <= quiet_level[:, self._tracks].T
         )
         loud = holds & ~quiet
+        # A harder action may end before the weaker one it takes the place of: then its subject is not quiet any more.
+        loud |= holds & np.isin(subject, subject[loud.any(axis=0)])
         hits = []
         for index in np.flatnonzero(loud.any(axis=0)).tolist():
             for track in (LIVE, SIMULATED):
