@@ -30,10 +30,10 @@ class Told:
 
 
 class Stage:
-    """A cluster of three, a world on it, load and a worker that is kept alive."""
+    """A cluster of three, a world on it, load and a worker that is kept alive. ``lines`` is all that was sent."""
 
-    def __init__(self, cluster, place, load, kept):
-        self.cluster, self.place, self.load, self.kept = cluster, place, load, kept
+    def __init__(self, cluster, place, load, kept, lines):
+        self.cluster, self.place, self.load, self.kept, self.lines = cluster, place, load, kept, lines
 
     def partitions(self):
         topics = admin_client(self.cluster.bootstrap_servers).list_topics(timeout=30).topics
@@ -76,13 +76,13 @@ def stage(folder, told, crowd, per_s):
         faulty_world(cluster.bootstrap_servers, folder) as place,
     ):
         with Load(place, records_of(crowd), per_s) as load, Kept(place) as kept:
-            made = Stage(cluster, place, load, kept)
+            made = Stage(cluster, place, load, kept, crowd.lines)
             made.until_going_on("after the start")
             yield made
             load.finish()
             place.settled(kept)
             kept.stop()
-        told.ended, told.verdict = kept.ends, judged(place, crowd.lines)
+        told.ended, told.verdict = kept.ends, judged(place, made.lines)
 
 
 def a_bad_hour(_broker, folder):
@@ -111,6 +111,12 @@ def blocked(made):
     worker = made.kept
     before_mb = resident_mb(worker.worker)
     made.set_copies_needed("enforcement.v1", 3)
+    # Much to be put in force, in more chunks than may be on their way: the load alone may have nothing new any more.
+    more = Crowd(200, 11, name="b")
+    made.lines = made.lines + more.lines
+    records = records_of(more)
+    for first in range(0, len(records), 50):
+        made.place.send(records[first : first + 50])
     read = []
 
     def stopped():

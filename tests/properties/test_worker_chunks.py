@@ -21,7 +21,7 @@ def test_chunks_are_the_records_in_order_within_the_limits(rows, limits: ChunkLi
         records.append(SimpleNamespace(topic="t", partition=3, offset=offset, key=key, value=value, timestamp=at))
     held, chunks = Held(records), []
     while held:
-        assert held.first == records[held.position].offset
+        assert (held.first, held.last) == (records[-len(held)].offset, records[-1].offset)
         chunks.append(held.cut(limits))
     found = [
         (int(chunk.offsets[i]), chunk.key(i), chunk.value(i), int(chunk.timestamps_ms[i]))
