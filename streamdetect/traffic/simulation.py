@@ -6,6 +6,7 @@ give equal bytes; a longer run begins with the events of a shorter one. Labels a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from streamdetect.traffic.catalogue.names import named
 from streamdetect.traffic.draws import Keys, generator, mix, salted
 from streamdetect.traffic.events import lines_of
 from streamdetect.traffic.material.pack import Pack
+from streamdetect.traffic.material.source import Material
 from streamdetect.traffic.material.written import Written
 from streamdetect.traffic.population import DAY_MS, HOUR_MS, arrivals
 from streamdetect.traffic.speech.campaign import TemplatesVoice
@@ -222,11 +224,7 @@ def generate(spec: Spec) -> Iterator[list[bytes]]:
 
 
 def _world(spec: Spec, account_key: int, text_key: int) -> World:
-    space, laws = addresses.made_up(), recorded.Recorded()
-    if spec.data is not None:
-        if addresses.has_tables(spec.data / "ip"):
-            space = addresses.read_tables(spec.data / "ip")
-        laws = recorded.read_traces(spec.data / "traces")
+    material, space, laws = _built_in() if spec.data is None else _read(spec.data, spec.split, _state_of(spec.data))
     return World(
         seed=spec.seed,
         start_ms=spec.start_ms,
@@ -234,10 +232,31 @@ def _world(spec: Spec, account_key: int, text_key: int) -> World:
         days=spec.days,
         account_key=account_key,
         text_key=text_key,
-        material=Written() if spec.data is None else Pack(spec.data, spec.split),
+        material=material,
         space=space,
         recorded=laws,
     )
+
+
+def _built_in() -> tuple[Material, addresses.Space, recorded.Recorded]:
+    return Written(), addresses.made_up(), recorded.Recorded()
+
+
+@lru_cache(maxsize=2)
+def _read(
+    folder: Path, side: Side | None, state: tuple[tuple[str, int, int], ...]
+) -> tuple[Material, addresses.Space, recorded.Recorded]:
+    """Read a folder of real material. Kept, for reading takes longer than a small run; ``state`` tells old from new."""
+    del state
+    has_tables = addresses.has_tables(folder / "ip")
+    space = addresses.read_tables(folder / "ip") if has_tables else addresses.made_up()
+    return Pack(folder, side), space, recorded.read_traces(folder / "traces")
+
+
+def _state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of every file of a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def _sized(spec: Spec) -> list[tuple[Scenario, int]]:
