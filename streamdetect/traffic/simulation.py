@@ -41,7 +41,10 @@ _SPARE_TEMPLATES_MIN: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What to simulate. ``background`` is honest accounts per campaign account (per look-alike if there is none)."""
+    """What to simulate. ``background`` is honest accounts per campaign account (per look-alike if there is none).
+
+    ``population`` is who they are.
+    """
 
     scenarios: str
     seed: int
@@ -51,6 +54,7 @@ class Spec:
     start_ms: int = DEFAULT_START_MS
     data: Path | None = None
     split: Side | None = None
+    population: Scenario = BACKGROUND
 
 
 @dataclass(slots=True)
@@ -148,7 +152,7 @@ class Simulation:
         """Return parameters and counts so far; planned exchanges are a campaign's without its cover traffic."""
         spec = self.spec
         return {
-            "scenarios": [scenario.name for scenario in self.scenarios if scenario is not BACKGROUND],
+            "scenarios": [scenario.name for scenario in self.scenarios if scenario is not spec.population],
             "seed": spec.seed,
             "scale": spec.scale,
             "days": spec.days,
@@ -269,7 +273,7 @@ def _sized(spec: Spec) -> list[tuple[Scenario, int]]:
         share = DEFAULT_BACKGROUND if attackers else _LOOK_ALIKE_BACKGROUND
     honest = round((attackers or sum(count for _, count in sized)) * share)
     if honest:
-        sized.append((BACKGROUND, honest))
+        sized.append((spec.population, honest))
     accounts = sum(_accounts(scenario, count, spec) for scenario, count in sized)
     if accounts > _ACCOUNTS_MAX:
         raise UsageError(f"{accounts} accounts are more than {_ACCOUNTS_MAX}; lower --scale, --days or --background")
