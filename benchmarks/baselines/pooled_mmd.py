@@ -2,10 +2,11 @@
 
 A published two-sample test between a window of queries and benign ones, whose windows are too long for one account
 (hundreds of prompts at 26 a day), so they are pooled: young accounts by day of sign-up, by wide prefix (IPv4 /16, IPv6
-/32), and all together, which is the only pool that fills up where there are few. The reference is what trusted accounts send, kept with a daily half-life. Windows of trusted accounts, pooled
-the same way and held against the rest of the reference, say what chance gives: the threshold is the largest of the
-newest, plus ``margin`` of their standard deviations. Of a window that exceeds it, those accounts are acted on whose
-prompts lie nearer to the window than to the reference.
+/32), and all together, which is the only pool that fills up where there are few. The reference is what trusted accounts
+send, kept with a daily half-life. Windows of trusted accounts, pooled the same way and held against the rest of the
+reference, say what chance gives: the threshold is the largest of the newest, plus ``margin`` of their standard
+deviations. Of a window that exceeds it, those accounts are acted on whose prompts lie nearer to the window than to the
+reference.
 
 The kernel is that of ``features``. Estimates are unbiased: a window from the reference's own source gives 0 on average.
 """

@@ -23,7 +23,14 @@ the first account of it that is limited or worse. **recall**: campaign accounts 
 by then. **false ...**: unbroken episodes at exactly that rung on honest accounts, per 100,000 account-days, with the
 95 % Poisson interval. **look-alikes**: share of accounts of an honest look-alike that were ever hit at that rung or a
 stronger one. **blast radius**: in the worst hour, honest accounts hit of those active / honest requests denied.
-Medians over campaigns have the 95 % interval of a bootstrap over campaigns."""
+Medians over campaigns have the 95 % interval of a bootstrap over campaigns.
+
+**How to read it.** Compare detectors within a row, not rows: accounts and templates are scaled down together, so a
+row has two or three templates, drawn anew for each row and seed, and whether words give them away differs more
+between templates than between scenarios (C3 is C2 with other exits). In the closed loop pools hand refused exchanges
+to accounts that are still served, up to 100 a day each: a detector that misses a tenth of the accounts, or asks for a
+verification that one in twenty passes, leaks several times that share. Baselines that hit whoever copies a popular
+prompt look better here than among millions, where more people copy the same one."""
 
 
 def document(
