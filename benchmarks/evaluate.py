@@ -104,11 +104,12 @@ def costs_of(results: list[Result]) -> dict[str, float]:
 def not_run(tasks: dict[Task, list[Cell]], results: list[Result]) -> list[str]:
     """What a run that was stopped does not have: rows by loop and detector."""
     known = {(one["row"], one["seed"], one["loop"], one["detector"]) for one in results}
+    seeds = {task.seed for task in tasks}
     left: dict[tuple[str, str], list[str]] = defaultdict(list)
     for task, cells in tasks.items():
         for cell in cells:
             if (task.row, task.seed, cell.loop, cell.detector) not in known:
-                left[cell.loop, cell.detector].append(f"{task.row} (seed {task.seed})")
+                left[cell.loop, cell.detector].append(f"{task.row} (seed {task.seed})" if len(seeds) > 1 else task.row)
     by_rows: dict[str, list[str]] = defaultdict(list)
     for (loop, detector), names in left.items():
         by_rows[f"{loop} loop of {', '.join(names)}"].append(detector)
