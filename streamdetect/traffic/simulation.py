@@ -34,7 +34,7 @@ DEFAULT_START_MS: Final = 1_767_571_200_000  # 2026-01-05T00:00:00Z, a Monday
 DEFAULT_BACKGROUND: Final = 2.0
 _LOOK_ALIKE_BACKGROUND: Final = 1.0  # per account of the look-alikes, when nothing is attacked
 _ACCOUNTS_MAX: Final = 20_000_000
-_BATCH: Final = 8_192
+_BATCH: Final = 16_384
 _SPARE_PROMPTS: Final = 40  # of each spare template
 _SPARE_TEMPLATES_MIN: Final = 20
 
@@ -114,7 +114,7 @@ class Simulation:
         self.tallies = {name: Tally() for name in self._names()}
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the run's events, at most 8192 at a time."""
+        """Yield the run's events, at most 16,384 at a time."""
         end_ms = round(self.spec.days * DAY_MS)
         pending: list[Plan] = []
         for hour in range(-(-end_ms // HOUR_MS)):
@@ -222,7 +222,7 @@ class Simulation:
 
 
 def generate(spec: Spec) -> Iterator[list[bytes]]:
-    """Yield a run's request events as JSON lines in order of time, at most 8192 at a time."""
+    """Yield a run's request events as JSON lines in order of time, at most 16,384 at a time."""
     for batch in Simulation(spec).batches():
         yield batch.lines
 
