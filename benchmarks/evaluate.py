@@ -128,7 +128,9 @@ def page(chosen: argparse.Namespace, results: list[Result], data: Path | None, t
         f" {profile.round_ms // 1000} s; {judged:,} events judged."
     )
     versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
-    where = f"{at['cpu']}, {at['cores']} cores, {at['system']}, Python {at['python']}; {versions}."
+    where = (
+        f"{at['cpu']}, {at['cores']} cores, {at['system']}, load {at['load_1m']}, Python {at['python']}; {versions}."
+    )
     took = f"{spent_s / 60:,.0f} minutes of one core, {1e6 * spent_s / judged:.0f} us an event and detector"
     facts = [f"`{command(chosen)}` takes {took}: making the traffic, detecting, grading.", "", size, "", where]
     notes = [] if data else ["Real prompt texts: no folder of them. Rows about real texts say nothing here."]
