@@ -43,6 +43,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--loops", nargs="+", choices=LOOPS, default=list(LOOPS))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of real texts; skipped when it is not there")
     parser.add_argument("--built-in", action="store_true", help="use the built-in texts even if --data is there")
+    parser.add_argument("--known", action="store_true", help="run nothing: the page of a run that was stopped")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--output", type=Path, default=RESULTS / "evaluation", help="path without suffix")
     return parser
@@ -54,7 +55,7 @@ def work(task: Task, wanted: list[Cell]) -> list[tuple[Cell, Result]]:
 
 
 def run(tasks: dict[Task, list[Cell]], cache: Cache, jobs: int) -> list[Result]:
-    """The results of all cells, from the cache where it has them."""
+    """The results of all cells, from the cache where it has them; without ``jobs`` those alone."""
     found: dict[Cell, Result] = {}
     missing: dict[Task, list[Cell]] = defaultdict(list)
     for task, cells in tasks.items():
@@ -64,12 +65,14 @@ def run(tasks: dict[Task, list[Cell]], cache: Cache, jobs: int) -> list[Result]:
                 missing[task].append(cell)
             else:
                 found[cell] = kept
+    if not jobs:
+        missing.clear()
     total = sum(map(len, tasks.values()))
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     context = multiprocessing.get_context("spawn")
     with (
         Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar,
-        ProcessPoolExecutor(jobs, mp_context=context) as pool,
+        ProcessPoolExecutor(max(1, jobs), mp_context=context) as pool,
     ):
         shown = bar.add_task("cells", total=total, completed=len(found))
         running = {pool.submit(work, task, cells): task for task, cells in missing.items()}
@@ -81,7 +84,7 @@ def run(tasks: dict[Task, list[Cell]], cache: Cache, jobs: int) -> list[Result]:
             bar.advance(shown, len(missing[task]))
             if not sys.stderr.isatty():
                 print(f"{len(found)}/{total} cells: {task.row}, seed {task.seed}", file=sys.stderr, flush=True)
-    named = [(cell, found[cell]) for cells in tasks.values() for cell in cells]
+    named = [(cell, found[cell]) for cells in tasks.values() for cell in cells if cell in found]
     return [
         {"row": cell.task.row, "seed": cell.task.seed, "loop": cell.loop, "detector": cell.detector, **result}
         for cell, result in named
@@ -98,7 +101,22 @@ def costs_of(results: list[Result]) -> dict[str, float]:
     return {name: 1e6 * spent[name] / max(1, events[name]) for name in spent}
 
 
-def page(chosen: argparse.Namespace, results: list[Result], data: Path | None) -> str:
+def not_run(tasks: dict[Task, list[Cell]], results: list[Result]) -> list[str]:
+    """What a run that was stopped does not have: rows by loop and detector."""
+    known = {(one["row"], one["seed"], one["loop"], one["detector"]) for one in results}
+    seeds = {task.seed for task in tasks}
+    left: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for task, cells in tasks.items():
+        for cell in cells:
+            if (task.row, task.seed, cell.loop, cell.detector) not in known:
+                left[cell.loop, cell.detector].append(f"{task.row} (seed {task.seed})" if len(seeds) > 1 else task.row)
+    by_rows: dict[str, list[str]] = defaultdict(list)
+    for (loop, detector), names in left.items():
+        by_rows[f"{loop} loop of {', '.join(names)}"].append(detector)
+    return [f"Not run: {', '.join(detectors)} in the {rows}." for rows, detectors in by_rows.items()]
+
+
+def page(chosen: argparse.Namespace, results: list[Result], data: Path | None, tasks: dict[Task, list[Cell]]) -> str:
     """The committed page."""
     profile, at = PROFILES[chosen.profile], machine()
     texts = "report half of the texts in `../shared/data`" if data else "built-in texts"
@@ -110,12 +128,15 @@ def page(chosen: argparse.Namespace, results: list[Result], data: Path | None) -
         f" {profile.round_ms // 1000} s; {judged:,} events judged."
     )
     versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
-    where = f"{at['cpu']}, {at['cores']} cores, {at['system']}, Python {at['python']}; {versions}."
+    where = (
+        f"{at['cpu']}, {at['cores']} cores, {at['system']}, load {at['load_1m']}, Python {at['python']}; {versions}."
+    )
     took = f"{spent_s / 60:,.0f} minutes of one core, {1e6 * spent_s / judged:.0f} us an event and detector"
     facts = [f"`{command(chosen)}` takes {took}: making the traffic, detecting, grading.", "", size, "", where]
     notes = [] if data else ["Real prompt texts: no folder of them. Rows about real texts say nothing here."]
     if set(LOOPS) - set(chosen.loops):
         notes.append(f"Loops: {', '.join(sorted(set(LOOPS) - set(chosen.loops)))}.")
+    notes += not_run(tasks, results)
     closed, opened = (summarised(of_loop(results, loop)) for loop in ("closed", "open"))
     return document("Evaluation", facts, closed, opened, costs_of(results), notes)
 
@@ -158,8 +179,10 @@ def main() -> None:
         for row in chosen.rows
         for task in [Task(row, seed, profile, data)]
     }
-    results = run(tasks, Cache(data), chosen.jobs)
-    text = page(chosen, results, data)
+    results = run(tasks, Cache(data), 0 if chosen.known else chosen.jobs)
+    if not results:
+        raise SystemExit("nothing is known yet")
+    text = page(chosen, results, data, tasks)
     chosen.output.parent.mkdir(parents=True, exist_ok=True)
     chosen.output.with_suffix(".md").write_text(text)
     chosen.output.with_suffix(".json").write_text(figures_of(chosen, results))

@@ -25,6 +25,7 @@ SUITE = (
     ("failover", "failover.py", "--accounts 2000 --times 1"),
     ("soak", "soak.py", "--minutes 1"),
     ("memory", "memory.py", "--accounts 20000 --days 2 --accounts-a-day 10000"),
+    ("generation", "generation.py", "--scale 0.01 --days 0.2 --repeats 1"),
 )
 
 

@@ -1,11 +1,12 @@
 """Pooled-window MMD: do the prompts of a whole group of young accounts look drawn from another source?
 
 A published two-sample test between a window of queries and benign ones, whose windows are too long for one account
-(hundreds of prompts at 26 a day), so they are pooled: young accounts by day of sign-up and by wide prefix (IPv4 /16,
-IPv6 /32). The reference is what trusted accounts send, kept with a daily half-life. Windows of trusted accounts, pooled
-the same way and held against the rest of the reference, say what chance gives: the threshold is the largest of the
-newest, plus ``margin`` of their standard deviations. Of a window that exceeds it, those accounts are acted on whose
-prompts lie nearer to the window than to the reference.
+(hundreds of prompts at 26 a day), so they are pooled: young accounts by day of sign-up, by wide prefix (IPv4 /16, IPv6
+/32), and all together, which is the only pool that fills up where there are few. The reference is what trusted accounts
+send, kept with a daily half-life. Windows of trusted accounts, pooled the same way and held against the rest of the
+reference, say what chance gives: the threshold is the largest of the newest, plus ``margin`` of their standard
+deviations. Of a window that exceeds it, those accounts are acted on whose prompts lie nearer to the window than to the
+reference.
 
 The kernel is that of ``features``. Estimates are unbiased: a window from the reference's own source gives 0 on average.
 """
@@ -143,7 +144,7 @@ class PooledMmd:
 
 def _pools_of(requests: Requests, row: int) -> list[_Key]:
     columns, trusted = requests.columns, bool(requests.trusted[row])
-    keys: list[_Key] = []
+    keys: list[_Key] = [("everybody", 0, trusted)]
     created = int(columns.account_created_at[row])
     if created >= 0:
         # Trusted accounts signed up over years: months give them windows as full as days give young ones.

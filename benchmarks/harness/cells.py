@@ -51,11 +51,15 @@ def run_task(task: Task, wanted: list[Cell]) -> Iterator[tuple[Cell, Result]]:
 
 def traffic(task: Task, folder: Path) -> dict[str, Any]:
     """Write the traffic of a task to a folder; returns its manifest."""
-    spec = Spec(
+    return write_folder(Simulation(spec_of(task)), folder, on_batch=lambda _events, _time_ms: None)
+
+
+def spec_of(task: Task) -> Spec:
+    """What ``simulate`` is told for a task."""
+    return Spec(
         scenarios=task.row, seed=task.seed, scale=task.scale, days=task.days, background=task.background,
         data=task.data, split=task.side if task.data else None,
     )  # fmt: skip
-    return write_folder(Simulation(spec), folder, on_batch=lambda _events, _time_ms: None)
 
 
 def rounds_of(folder: Path, round_ms: int) -> list[Round]:

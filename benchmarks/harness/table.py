@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import Any, Final
 
+import numpy as np
 from baselines.catalogue import SHIPPED, entries
 
 from harness.summary import FALSE_RUNGS, HORIZONS, Line, Rate
+from streamdetect.replay.intervals import bootstrap_interval, weighted_quantile
 
 _BETTER_BY: Final = 0.9  # of the product's leakage: less is noise between seeds
 _HEADINGS: Final = (
@@ -20,7 +22,15 @@ too. **exchanges per account**: served to one campaign account. **first action**
 the first account of it that is limited or worse. **recall**: campaign accounts limited or worse, of those that had sent
 by then. **false ...**: unbroken episodes at exactly that rung on honest accounts, per 100,000 account-days, with the
 95 % Poisson interval. **look-alikes**: share of accounts of an honest look-alike that were ever hit at that rung or a
-stronger one. **blast radius**: in the worst hour, honest accounts hit of those active / honest requests denied."""
+stronger one. **blast radius**: in the worst hour, honest accounts hit of those active / honest requests denied.
+Medians over campaigns have the 95 % interval of a bootstrap over campaigns.
+
+**How to read it.** Compare detectors within a row, not rows: accounts and templates are scaled down together, so a
+row has two or three templates, drawn anew for each row and seed, and whether words give them away differs more
+between templates than between scenarios (C3 is C2 with other exits). In the closed loop pools hand refused exchanges
+to accounts that are still served, up to 100 a day each: a detector that misses a tenth of the accounts, or asks for a
+verification that one in twenty passes, leaks several times that share. Baselines that hit whoever copies a popular
+prompt look better here than among millions, where more people copy the same one."""
 
 
 def document(
@@ -80,18 +90,29 @@ def _glance(names: list[str], lines: list[Line], opened: list[Line], costs: dict
         rows.append(
             [
                 name,
-                " / ".join(_percent(found[len(found) // 2]) if found else "-" for found in (leaks, openly)),
+                *(_middle(found) for found in (leaks, openly)),
                 f"{sum(leak <= 0.01 for leak in leaks)} / {sum(leak <= 0.1 for leak in leaks)} / {len(leaks)}",
                 *(_rate(false[rung]) for rung in FALSE_RUNGS),
                 f"{hit} of {len(spared)}",
                 f"{costs[name]:.1f}",
             ]
         )
-    headings = ["detector", "median leakage, closed / open loop", "campaigns at most 1 % / at most 10 % / all",
-                "false limits",
-                "false verifications", "false suspensions", "look-alikes with over 5 % of accounts verified or worse",
-                "CPU us an event"]  # fmt: skip
+    headings = [
+        "detector", "median leakage, closed loop", "median leakage, open loop",
+        "campaigns at most 1 % / at most 10 % / all", "false limits", "false verifications", "false suspensions",
+        "look-alikes with over 5 % of accounts verified or worse", "CPU us an event",
+    ]  # fmt: skip
     return _markdown(headings, rows)
+
+
+def _middle(leaks: list[float]) -> str:
+    """The median campaign, with the 95 % interval of a bootstrap over campaigns. ``leaks`` ascend."""
+    values = np.array(leaks)
+    found = weighted_quantile(values, np.ones(len(values), np.int64), 0.5)
+    between = bootstrap_interval(lambda weights: weighted_quantile(values, weights, 0.5), len(values))
+    if found is None or between is None:
+        return _percent(found)
+    return f"{_percent(found)} ({_percent(between[0])} - {_percent(between[1])})"
 
 
 def _matrix(names: list[str], lines: list[Line]) -> str:

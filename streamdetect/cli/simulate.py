@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from streamdetect.errors import UsageError
 from streamdetect.traffic.catalogue.background import BACKGROUND
 from streamdetect.traffic.catalogue.model import as_data
-from streamdetect.traffic.catalogue.names import CATALOGUE
+from streamdetect.traffic.catalogue.names import CATALOGUE, named
 from streamdetect.traffic.output import write_folder, write_stream
 from streamdetect.traffic.simulation import DEFAULT_START_MS, Simulation, Spec
 from streamdetect.traffic.split import Side
@@ -53,7 +53,11 @@ def simulate(
     ] = None,
     list_: Annotated[
         bool,
-        Parameter(name="--list", negative="", help="Show the scenarios and stop; with --json all their parameters."),
+        Parameter(
+            name="--list",
+            negative="",
+            help="Show the scenarios and stop; with names, or with --json, all their parameters.",
+        ),
     ] = False,
     json: Annotated[bool, Parameter(negative="", help="Print the figures as JSON.")] = False,
 ) -> None:
@@ -64,7 +68,7 @@ def simulate(
     traffic) and spares.jsonl.gz (prompts of templates that a campaign keeps back).
     """
     if list_:
-        _print_catalogue(json=json)
+        _print_catalogue(scenario, json=json)
         return
     if scenario is None or output is None or seed is None:
         raise UsageError("simulate needs a scenario, --output and --seed; --list shows the scenarios")
@@ -112,13 +116,15 @@ def _progress(start_ms: int, days: float) -> Iterator[Callable[[int, int], None]
         yield lambda events, time_ms: progress.update(task, completed=time_ms - start_ms, events=events)
 
 
-def _print_catalogue(*, json: bool) -> None:
-    if json:
-        rows = [as_data(scenario) | {"campaign": scenario.campaign} for scenario in (*CATALOGUE, BACKGROUND)]
-        print(orjson.dumps(rows).decode())
+def _print_catalogue(names: str | None, *, json: bool) -> None:
+    if names is None and not json:
+        for scenario in CATALOGUE:
+            print(f"{scenario.name:4} {scenario.accounts:>9,} accounts  {scenario.summary}")
+        print("All parameters of some: streamdetect simulate C2+L5 --list")
         return
-    for scenario in CATALOGUE:
-        print(f"{scenario.name:4} {scenario.accounts:>9,} accounts  {scenario.summary}")
+    shown = (*CATALOGUE, BACKGROUND) if names is None else named(names)
+    rows = [as_data(scenario) | {"campaign": scenario.campaign} for scenario in shown]
+    print(orjson.dumps(rows, option=0 if json else orjson.OPT_INDENT_2).decode())
 
 
 def _print_summary(manifest: dict[str, object], output: str, *, json: bool) -> None:

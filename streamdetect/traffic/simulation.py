@@ -6,6 +6,7 @@ give equal bytes; a longer run begins with the events of a shorter one. Labels a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from streamdetect.traffic.catalogue.names import named
 from streamdetect.traffic.draws import Keys, generator, mix, salted
 from streamdetect.traffic.events import lines_of
 from streamdetect.traffic.material.pack import Pack
+from streamdetect.traffic.material.source import Material
 from streamdetect.traffic.material.written import Written
 from streamdetect.traffic.population import DAY_MS, HOUR_MS, arrivals
 from streamdetect.traffic.speech.campaign import TemplatesVoice
@@ -32,14 +34,17 @@ DEFAULT_START_MS: Final = 1_767_571_200_000  # 2026-01-05T00:00:00Z, a Monday
 DEFAULT_BACKGROUND: Final = 2.0
 _LOOK_ALIKE_BACKGROUND: Final = 1.0  # per account of the look-alikes, when nothing is attacked
 _ACCOUNTS_MAX: Final = 20_000_000
-_BATCH: Final = 8_192
+_BATCH: Final = 16_384
 _SPARE_PROMPTS: Final = 40  # of each spare template
 _SPARE_TEMPLATES_MIN: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What to simulate. ``background`` is honest accounts per campaign account (per look-alike if there is none)."""
+    """What to simulate. ``background`` is honest accounts per campaign account (per look-alike if there is none).
+
+    ``population`` is who they are.
+    """
 
     scenarios: str
     seed: int
@@ -49,6 +54,7 @@ class Spec:
     start_ms: int = DEFAULT_START_MS
     data: Path | None = None
     split: Side | None = None
+    population: Scenario = BACKGROUND
 
 
 @dataclass(slots=True)
@@ -108,7 +114,7 @@ class Simulation:
         self.tallies = {name: Tally() for name in self._names()}
 
     def batches(self) -> Iterator[Batch]:
-        """Yield the run's events, at most 8192 at a time."""
+        """Yield the run's events, at most 16,384 at a time."""
         end_ms = round(self.spec.days * DAY_MS)
         pending: list[Plan] = []
         for hour in range(-(-end_ms // HOUR_MS)):
@@ -146,7 +152,7 @@ class Simulation:
         """Return parameters and counts so far; planned exchanges are a campaign's without its cover traffic."""
         spec = self.spec
         return {
-            "scenarios": [scenario.name for scenario in self.scenarios if scenario is not BACKGROUND],
+            "scenarios": [scenario.name for scenario in self.scenarios if scenario is not spec.population],
             "seed": spec.seed,
             "scale": spec.scale,
             "days": spec.days,
@@ -216,17 +222,13 @@ class Simulation:
 
 
 def generate(spec: Spec) -> Iterator[list[bytes]]:
-    """Yield a run's request events as JSON lines in order of time, at most 8192 at a time."""
+    """Yield a run's request events as JSON lines in order of time, at most 16,384 at a time."""
     for batch in Simulation(spec).batches():
         yield batch.lines
 
 
 def _world(spec: Spec, account_key: int, text_key: int) -> World:
-    space, laws = addresses.made_up(), recorded.Recorded()
-    if spec.data is not None:
-        if addresses.has_tables(spec.data / "ip"):
-            space = addresses.read_tables(spec.data / "ip")
-        laws = recorded.read_traces(spec.data / "traces")
+    material, space, laws = _built_in() if spec.data is None else _read(spec.data, spec.split, _state_of(spec.data))
     return World(
         seed=spec.seed,
         start_ms=spec.start_ms,
@@ -234,10 +236,31 @@ def _world(spec: Spec, account_key: int, text_key: int) -> World:
         days=spec.days,
         account_key=account_key,
         text_key=text_key,
-        material=Written() if spec.data is None else Pack(spec.data, spec.split),
+        material=material,
         space=space,
         recorded=laws,
     )
+
+
+def _built_in() -> tuple[Material, addresses.Space, recorded.Recorded]:
+    return Written(), addresses.made_up(), recorded.Recorded()
+
+
+@lru_cache(maxsize=2)
+def _read(
+    folder: Path, side: Side | None, state: tuple[tuple[str, int, int], ...]
+) -> tuple[Material, addresses.Space, recorded.Recorded]:
+    """Read a folder of real material. Kept, for reading takes longer than a small run; ``state`` tells old from new."""
+    del state
+    has_tables = addresses.has_tables(folder / "ip")
+    space = addresses.read_tables(folder / "ip") if has_tables else addresses.made_up()
+    return Pack(folder, side), space, recorded.read_traces(folder / "traces")
+
+
+def _state_of(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of every file of a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
 
 
 def _sized(spec: Spec) -> list[tuple[Scenario, int]]:
@@ -250,7 +273,7 @@ def _sized(spec: Spec) -> list[tuple[Scenario, int]]:
         share = DEFAULT_BACKGROUND if attackers else _LOOK_ALIKE_BACKGROUND
     honest = round((attackers or sum(count for _, count in sized)) * share)
     if honest:
-        sized.append((BACKGROUND, honest))
+        sized.append((spec.population, honest))
     accounts = sum(_accounts(scenario, count, spec) for scenario, count in sized)
     if accounts > _ACCOUNTS_MAX:
         raise UsageError(f"{accounts} accounts are more than {_ACCOUNTS_MAX}; lower --scale, --days or --background")

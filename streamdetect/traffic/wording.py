@@ -96,15 +96,15 @@ def _reworded(
 ) -> Texts:
     whole, words, none = texts.flat(), vocabulary.words.flat(), np.zeros(0, np.int64)
     hashes, ends, groups = (kept.hashes, kept.group_ends, kept.groups) if kept else (_NOBODY, none, none)
-    lengths = np.zeros(len(texts), np.int64)
-    shape = (
+    # Room for the worst case, every other byte a word of its own. Memory that is never written to costs nothing.
+    total, longest = int(whole.lengths.sum()), int(words.lengths.max()) if len(words.lengths) else 0
+    out = np.empty(total + (total + len(texts)) // 2 * longest, np.uint8)
+    lengths = np.empty(len(texts), np.int64)
+    used = _reword(
         whole.buffer, whole.starts, whole.lengths, keys, share, free, blocks, vocabulary.block,
-        words.buffer, words.starts, words.lengths, hashes, ends, groups,
+        words.buffer, words.starts, words.lengths, hashes, ends, groups, out, lengths,
     )  # fmt: skip
-    _reword(*shape, np.zeros(0, np.uint8), lengths)
-    out = np.empty(int(lengths.sum()), np.uint8)
-    _reword(*shape, out, lengths)
-    return text_column(out, np.cumsum(lengths) - lengths, lengths)
+    return text_column(out[:used], np.cumsum(lengths) - lengths, lengths)
 
 
 @njit(cache=True, nogil=True)
@@ -178,14 +178,13 @@ def _reword(
     groups: Integers,
     out: Bytes,
     lengths: Integers,
-) -> None:
-    """Measure the new texts if ``out`` is empty, else write them. ``share`` and ``free`` are in thousandths."""
+) -> int:
+    """Write the new texts end to end and return the length of all. ``share`` and ``free`` are in thousandths."""
     to = 0
     for row in range(len(starts)):
-        at, end, size, number = starts[row], starts[row] + sizes[row], 0, np.uint64(0)
+        at, end, first, number = starts[row], starts[row] + sizes[row], to, np.uint64(0)
         begun = at
-        while at < end:
-            stop = at
+        while share[row] > 0 and at < end:
             if buffer[at] == 92:
                 at += _escape_length(buffer, at)
                 continue
@@ -204,15 +203,13 @@ def _reword(
                 draw = mixed(draw)
                 source = mixed(draw) if reduced(draw, 1000) < free[row] else _hash(buffer, at, stop)
                 chosen = blocks[row] * block + reduced(source, block)
-                if len(out):
-                    to = copied(buffer, begun, at - begun, out, to)
-                    to = copied(word_buffer, word_starts[chosen], word_sizes[chosen], out, to)
-                size += at - begun + word_sizes[chosen]
+                to = copied(buffer, begun, at - begun, out, to)
+                to = copied(word_buffer, word_starts[chosen], word_sizes[chosen], out, to)
                 begun = stop
             at = stop
-        if len(out):
-            to = copied(buffer, begun, end - begun, out, to)
-        lengths[row] = size + end - begun
+        to = copied(buffer, begun, end - begun, out, to)
+        lengths[row] = to - first
+    return int(to)
 
 
 @njit(cache=True, nogil=True)

@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 from collections import Counter, defaultdict
+from dataclasses import replace
 from math import log
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from baselines.catalogue import made
 from baselines.pair_lsh import bands_of
-from harness.cells import rounds_of, run_cell, traffic
+from harness.cells import rounds_of, run_cell, spec_of, traffic
 from harness.plan import Cell, Profile, Task
 
 from streamdetect.kernels.chunk import spans_of
@@ -24,11 +25,14 @@ from streamdetect.messages.request import RequestEvent
 from streamdetect.replay.figures import figures
 from streamdetect.replay.grade import OpenLoop, Recorded, read_truth
 from streamdetect.replay.truth import CAMPAIGN, LEGIT
+from streamdetect.traffic.catalogue.background import BACKGROUND
 from streamdetect.traffic.catalogue.names import CATALOGUE
 from streamdetect.traffic.draws import mix
 from streamdetect.traffic.material.pack import Pack
 from streamdetect.traffic.material.written import Written
-from streamdetect.traffic.output import COVER, LABELS, REQUESTS
+from streamdetect.traffic.output import COVER, LABELS, REQUESTS, write_folder
+from streamdetect.traffic.simulation import Simulation
+from streamdetect.traffic.speech.people import People
 
 DATA = Path(os.environ.get("STREAMDETECT_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 needs_pack = pytest.mark.skipif(
@@ -212,6 +216,33 @@ def test_honest_accounts_are_not_suspended_for_prompts_that_the_generator_repeat
     # of texts, ten accounts of which hang together, hardly anybody.
     honest = lexical("X1", material)["co-share"]["honest"]["background"]
     assert honest["suspend"] <= 0.01 * honest["accounts"]
+
+
+def _own_words_alone(exchanges):
+    """The same stream, of people who copy nothing."""
+    speech = replace(
+        exchanges.speech, public_percent=0, passage_percent=0, document_percent=0, library_percent=0
+    )  # fmt: skip
+    return replace(exchanges, speech=speech)
+
+
+@pytest.mark.parametrize("material", MATERIALS)
+def test_who_copies_nothing_is_like_nobody(tmp_path, material):
+    # What near-duplicate search finds among the honest is what they copy from each other, not a generator that runs out
+    # of words: without the copying there is nothing to find.
+    groups = [
+        replace(group, streams=tuple(map(_own_words_alone, group.streams)))
+        for group in BACKGROUND.groups
+        if all(isinstance(exchanges.speech, People) for exchanges in group.streams)
+    ]
+    task = Task("X1", SEED, SMALL, DATA if material == "pack" else None)
+    spec = replace(spec_of(task), population=replace(BACKGROUND, groups=tuple(groups)))
+    write_folder(Simulation(spec), tmp_path, on_batch=lambda _events, _time_ms: None)
+    rounds = rounds_of(tmp_path, SMALL.round_ms)
+    for name in ("lsh-0.5", "lsh-0.7"):
+        honest = run_cell(Cell(task, "open", name), tmp_path, rounds)["honest"]["background"]
+        assert honest["accounts"] > 150
+        assert honest["suspend"] <= 0.005 * honest["accounts"], name
 
 
 def test_every_detector_decides_something_on_some_row(lexical):

@@ -101,6 +101,11 @@ def test_the_list_shows_what_can_be_simulated(capsys):
     assert rows["C2"]["groups"][0]["streams"][0]["speech"]["count"] == 200
     simulate(list_=True)
     assert "25,000" in capsys.readouterr().out
+    simulate("C2+L5", list_=True)
+    told = capsys.readouterr().out
+    assert [row["name"] for row in orjson.loads(told)] == ["C2", "L5"]
+    assert '"rate_median": ' in told
+    assert '"taken_over_per_day": 100' in told
 
 
 @pytest.mark.parametrize(

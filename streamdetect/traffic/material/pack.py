@@ -50,6 +50,7 @@ class Pack:
     def __init__(self, folder: Path, side: Side | None) -> None:
         self._folder, self._side = folder, side
         self._written = Written()
+        self._trap_texts: dict[str, Texts | None] = {}
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -188,8 +189,10 @@ class Pack:
         return _words_together(self._traps.get("framework-filled", []), 0.3)
 
     def _trap(self, kind: str) -> Texts | None:
-        rows = self._traps.get(kind)
-        return texts_of(rows) if rows else None
+        if kind not in self._trap_texts:
+            rows = self._traps.get(kind)
+            self._trap_texts[kind] = texts_of(rows) if rows else None
+        return self._trap_texts[kind]
 
     def _kinds(self, name: str) -> list[tuple[str, bytes]]:
         return [(str(row.get("source")), _text(row)) for row in self._rows(self._folder / name)]
