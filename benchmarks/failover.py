@@ -47,6 +47,8 @@ class Observer:
                 "enable.auto.commit": False,
             }
         )
+        # One that reads must not be asked for ends by another thread: it hung there for good.
+        self._asked = Consumer({"bootstrap.servers": place.settings.bootstrap_servers, "group.id": "ends"})
         topic = place.settings.topic(LINKS)
         self._consumer.assign([TopicPartition(topic, one, end) for one, end in self._ends_of(topic).items()])
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -57,6 +59,7 @@ class Observer:
         self._ending.set()
         self._thread.join(10)
         self._consumer.close()
+        self._asked.close()
 
     def ends(self) -> dict[int, int]:
         """Offset after the newest request of each partition."""
@@ -76,7 +79,7 @@ class Observer:
 
     def _ends_of(self, topic: str) -> dict[int, int]:
         places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        return {place.partition: self._consumer.get_watermark_offsets(place, timeout=10)[1] for place in places}
+        return {place.partition: self._asked.get_watermark_offsets(place, timeout=10)[1] for place in places}
 
     def _watch(self) -> None:
         while not self._ending.is_set():
