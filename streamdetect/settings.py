@@ -178,13 +178,13 @@ def _refuse_slips(environment: Mapping[str, str]) -> None:
 
     Others pass: a Kubernetes service called streamdetect puts STREAMDETECT_PORT and more into every container.
     """
-    known = {*map(_variable, Settings.model_fields), *(_variable(name) + FILE_SUFFIX for name in SECRETS)}
+    known = {name.upper() for name in (*Settings.model_fields, *(name + FILE_SUFFIX for name in SECRETS))}
     for variable in sorted(environment):
-        if not variable.startswith(ENV_PREFIX) or variable in known or variable == CONFIG_VARIABLE:
+        name = variable.removeprefix(ENV_PREFIX)
+        if name == variable or name in known or variable == CONFIG_VARIABLE:
             continue
-        names = {name.removeprefix(ENV_PREFIX): name for name in known}
-        if near := difflib.get_close_matches(variable.removeprefix(ENV_PREFIX), names, 1, SLIP_RATIO):
-            raise SettingsError(f"{variable}: no such setting; did you mean {names[near[0]]}?")
+        if near := difflib.get_close_matches(name, known, 1, SLIP_RATIO):
+            raise SettingsError(f"{variable}: no such setting; did you mean {ENV_PREFIX}{near[0]}?")
 
 
 def _variable(name: str) -> str:

@@ -1,7 +1,8 @@
 """Throws compiled kernels away when the source of any of them has changed.
 
 Numba compares the file of a function only: one that was compiled into another, of another file, may change and its
-caller goes on as it was. After an update in place such a worker would decide by a mixture of two versions.
+caller goes on as it was. After an update in place such a worker would decide by a mixture of two versions. Called when
+kernels are imported, so that a gateway, which has none, pays nothing.
 """
 
 import os
@@ -9,9 +10,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 _MARK = b"njit"
+_PACKAGE = Path(__file__).parent
 
 
-def forget_stale_kernels(package: Path) -> None:
+def forget_stale_kernels(package: Path = _PACKAGE) -> None:
     """Remove the cached kernels of ``package`` if its sources are not what they were made from.
 
     They lie beside the sources or under ``NUMBA_CACHE_DIR``. Where nothing can be written, none are kept either.

@@ -180,8 +180,9 @@ class Recovery:
             for d in since:
                 if d.status != "held":
                     passed[d.decision_id] = max(d.revision, passed.get(d.decision_id, 0))
-            waits = [d for d in restored.held if passed.get(d.decision_id, 0) < d.revision and shard.stands(d)]
-            restored.held[:] = waits
+            restored.held[:] = [
+                d for d in restored.held if passed.get(d.decision_id, 0) < d.revision and shard.stands(d)
+            ]
             shard.log_from = dict(ends)
 
     def _where(self, record: Stored) -> str:

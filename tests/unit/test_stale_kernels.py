@@ -7,46 +7,51 @@ import pytest
 from streamdetect.stale_kernels import forget_stale_kernels
 
 
-@pytest.fixture(params=["beside the sources", "elsewhere"])
-def package(request, tmp_path, monkeypatch):
-    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
-    if request.param == "elsewhere":
-        monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+@pytest.fixture
+def package(tmp_path):
+    found = tmp_path / "package"
     for name, text in (("caller.py", "@njit\nimport called"), ("deep/called.py", "@njit"), ("other.py", "x = 1")):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    forget_stale_kernels(tmp_path)
-    beside = request.param == "beside the sources"
-    for folder in ("__pycache__", "deep/__pycache__") if beside else ("cache/one", "cache/two"):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / "kernel.nbi").write_text("compiled")
-    return tmp_path
+        (found / name).parent.mkdir(parents=True, exist_ok=True)
+        (found / name).write_text(text)
+    return found
 
 
-def kept(package):
-    return len(list(package.rglob("*.nbi")))
+@pytest.fixture(params=["beside the sources", "elsewhere"])
+def cache(request, package, tmp_path, monkeypatch):
+    """Where compiled kernels are kept; there are two, made from the sources as they are."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    place = package
+    if request.param == "elsewhere":
+        place = tmp_path / "cache"
+        monkeypatch.setenv("NUMBA_CACHE_DIR", str(place))
+    forget_stale_kernels(package)
+    for name in ("one", "two"):
+        (place / name).mkdir()
+        (place / name / "kernel.nbi").write_text("compiled")
+    return place
 
 
-def test_nothing_changed_and_all_is_kept(package):
+def kept(cache):
+    return len(list(cache.rglob("*.nbi")))
+
+
+def test_nothing_changed_and_all_is_kept(package, cache):
     (package / "other.py").write_text("x = 2")
     forget_stale_kernels(package)
-    assert kept(package) == 2
+    assert kept(cache) == 2
 
 
-def test_one_changed_and_all_are_made_anew_once(package):
+def test_one_changed_and_all_are_made_anew_once(package, cache):
     (package / "deep/called.py").write_text("@njit  # in another way")
     forget_stale_kernels(package)
-    assert kept(package) == 0
-    (package / "deep/kernel.nbi" if not (package / "cache").exists() else package / "cache/one/kernel.nbi").write_text(
-        ""
-    )
+    assert kept(cache) == 0
+    (cache / "one/kernel.nbi").write_text("compiled")
     forget_stale_kernels(package)
-    assert kept(package) == 1
+    assert kept(cache) == 1
 
 
-def test_where_nothing_can_be_written_it_goes_on(package):
+def test_where_nothing_can_be_written_it_goes_on(package, cache):
     (package / "caller.py").write_text("@njit")
-    place = package / "cache" if (package / "cache").exists() else package
-    shutil.rmtree(place / "__pycache__")
-    (place / "__pycache__").write_text("no folder")
+    shutil.rmtree(cache / "__pycache__")
+    (cache / "__pycache__").write_text("no folder")
     forget_stale_kernels(package)
