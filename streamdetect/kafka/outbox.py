@@ -24,7 +24,7 @@ from streamdetect.telemetry.catalogue import Metrics
 
 REQUEST_BYTES_MAX: Final = 8 * 1024 * 1024
 BATCH_BYTES: Final = 512 * 1024
-LINGER_MS: Final = 5
+LINGER_MS: Final = 1
 REQUEST_TIMEOUT_MS: Final = 30_000
 CLOSE_BROKEN_S: Final = 5.0
 

@@ -90,3 +90,35 @@ def chunk_of(
         offsets=np.arange(count, dtype=np.int64) if offsets is None else np.asarray(offsets, np.int64),
         timestamps_ms=np.full(count, -1, np.int64) if timestamps_ms is None else np.asarray(timestamps_ms, np.int64),
     )
+
+
+def joined_chunks(chunks: Sequence[Chunk]) -> Chunk:
+    """The records of consecutive chunks of one partition as one chunk.
+
+    >>> joined_chunks([chunk_of("t", 0, [b"a", None]), chunk_of("t", 0, [b"bc"], offsets=[2])]).value(2)
+    b'bc'
+    """
+    bases = np.cumsum([0, *(len(chunk.buffer) for chunk in chunks[:-1])]).tolist()
+    values, keys = (
+        Spans(
+            np.concatenate(
+                [_moved(spans.start, spans.start, base) for spans, base in zip(columns, bases, strict=True)]
+            ),
+            np.concatenate([_moved(spans.end, spans.start, base) for spans, base in zip(columns, bases, strict=True)]),
+        )
+        for columns in ([chunk.values for chunk in chunks], [chunk.keys for chunk in chunks])
+    )
+    return Chunk(
+        topic=chunks[0].topic,
+        partition=chunks[0].partition,
+        buffer=b"".join(chunk.buffer for chunk in chunks),
+        values=values,
+        keys=keys,
+        offsets=np.concatenate([chunk.offsets for chunk in chunks]),
+        timestamps_ms=np.concatenate([chunk.timestamps_ms for chunk in chunks]),
+    )
+
+
+def _moved(side: Ints, start: Ints, base: int) -> Ints:
+    """Positions further on by ``base``; what is absent stays so."""
+    return np.where(start < 0, -1, side + base)

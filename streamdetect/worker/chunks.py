@@ -3,6 +3,7 @@
 Cutting copies the bytes of its records once, in one piece. Nothing is decoded here, so no input can raise.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,47 +12,61 @@ import faust
 import numpy as np
 from faust.types import ConsumerMessage
 
-from streamdetect.kernels.chunk import Chunk, Spans, spans_of
+from streamdetect.kernels.chunk import Chunk, Spans, joined_chunks, spans_of
 from streamdetect.worker.offsets import Delivery
+
+_COLUMNS_BYTES = 48  # a record: two spans, its offset, its time
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkLimits:
     """How large a chunk may be: records, bytes of values and keys (one record may be larger), broker time it spans.
 
-    The last bounds how far a partition with few records runs ahead of others when it is read after an outage.
+    The span bounds how far a partition with few records runs ahead of others when it is read after an outage. A
+    partition that holds ``held_bytes`` is not asked for more: its records wait for their turn, not for the broker.
     """
 
     records: int = 500
     size_bytes: int = 4 << 20
     span_ms: int = 600_000
+    held_bytes: int = 2 << 20
 
 
 class Held:
-    """Records fetched from one partition and not yet delivered: a whole answer as one chunk, or aiokafka's records."""
+    """Records fetched from one partition and not yet delivered: whole answers as chunks, or aiokafka's records."""
 
-    __slots__ = ("_position", "_whole")
+    __slots__ = ("_parts", "_position")
 
     def __init__(self, found: Sequence[Any]) -> None:
-        self._whole: Chunk = found[0] if isinstance(found[0], Chunk) else _joined(found)
-        self._position = 0
+        self._parts = deque([_as_chunk(found)])
+        self._position = 0  # in the first part
 
     def __len__(self) -> int:
-        return len(self._whole) - self._position
+        return sum(map(len, self._parts)) - self._position
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory, columns and what was delivered of the first answer included."""
+        return sum(len(part.buffer) + _COLUMNS_BYTES * len(part) for part in self._parts)
 
     @property
     def first(self) -> int:
         """Offset of the first undelivered record."""
-        return int(self._whole.offsets[self._position])
+        return int(self._parts[0].offsets[self._position])
 
     @property
     def last(self) -> int:
         """Offset of the last fetched record."""
-        return int(self._whole.offsets[-1])
+        return int(self._parts[-1].offsets[-1])
+
+    def add(self, found: Sequence[Any]) -> None:
+        """Take in what was fetched next."""
+        self._parts.append(_as_chunk(found))
 
     def cut(self, limits: ChunkLimits) -> Chunk:
-        """Take the next chunk: at least one record, at most ``limits``."""
-        whole, first = self._whole, self._position
+        """Take the next chunk: at least one record, at most ``limits``; small answers together."""
+        self._join_small(limits.records)
+        whole, first = self._parts[0], self._position
         end = min(first + limits.records, len(whole))
         sizes = sum(
             spans.end[first:end] - spans.start[first:end] for spans in (whole.values, whole.keys)
@@ -61,7 +76,26 @@ class Held:
         beyond = np.flatnonzero(stamps_ms > stamps_ms[0] + limits.span_ms)
         fitting = max(1, min(fitting, int(beyond[0]) if len(beyond) else fitting))
         self._position += fitting
+        if self._position == len(whole) and len(self._parts) > 1:
+            self._parts.popleft()
+            self._position = 0
         return _part(whole, first, first + fitting)
+
+    def _join_small(self, records: int) -> None:
+        """Make one part of the first ones until it has enough records; never of offsets that do not rise."""
+        parts, first = self._parts, self._position
+        count, taken = len(parts[0]) - first, 1
+        while count < records and taken < len(parts) and parts[taken - 1].offsets[-1] < parts[taken].offsets[0]:
+            count += len(parts[taken])
+            taken += 1
+        if taken > 1:
+            small = [parts.popleft() for _ in range(taken)]
+            parts.appendleft(joined_chunks([_part(small[0], first, len(small[0])), *small[1:]]))
+            self._position = 0
+
+
+def _as_chunk(found: Sequence[Any]) -> Chunk:
+    return found[0] if isinstance(found[0], Chunk) else _joined(found)
 
 
 def _part(whole: Chunk, first: int, end: int) -> Chunk:

@@ -23,6 +23,8 @@ from streamdetect.kernels.kafka_records import Batches, records_of
 # base offset, length of what follows, leader epoch, format, checksum | attributes, last offset, first and newest time,
 # producer, its epoch, its sequence, records
 _HEADER: Final = struct.Struct(">qiibIhiqqqhii")
+# How long an answer that nobody takes, of a partition held back, keeps a broker from being asked for its others.
+_UNTAKEN_S: Final = 0.02
 _BEFORE_LENGTH_ENDS, _CHECKED_FROM, _FORMAT = 12, 21, 2
 _CODEC, _BROKER_TIME, _CONTROL = 0x07, 0x08, 0x20
 _UNPACKED: Final[dict[int, Callable[[bytes], bytes]]] = {
@@ -95,6 +97,7 @@ def give_whole(fetcher: Any, hot: frozenset[str]) -> None:
         answers = _Answers(hot)
         answers.update(fetcher._records)  # noqa: SLF001
         fetcher._records = answers  # noqa: SLF001
+        fetcher._prefetch_backoff = _UNTAKEN_S  # noqa: SLF001
 
 
 def chunk_of_answer(

@@ -62,8 +62,8 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
 class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped here
     """Consumer of a ``ChunkTransport``.
 
-    In memory at most: the agents' queues (``stream_buffer_maxsize`` chunks each), one fetch per partition held here and
-    one prefetched by aiokafka (``consumer_max_fetch_size`` each).
+    In memory at most: the agents' queues (``stream_buffer_maxsize`` chunks each), for each partition ``held_bytes`` and
+    one fetch held here and one prefetched by aiokafka (``consumer_max_fetch_size`` each).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -124,39 +124,25 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
     # Fetching and delivering
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109  # Faust's signature
-        """Yield messages: one per chunk on hot topics, one per record elsewhere."""
+        """Yield messages: the next chunk of the hot partition whose turn it is, and every record of others."""
         if not self.flow_active:
             await self._drop_held()
             await self.wait(self.can_resume_flow)
         if self.should_stop:
             return
-        epoch = self._epoch
-        if not any(self._deliverable(tp) for tp in self._held):
-            for tp, message in self._cold(await self._fetch_more(timeout)):
-                yield tp, message
-        for tp, message in self._hot_chunks(epoch):
+        for tp, message in self._cold(await self._fetch_more(timeout)):
             yield tp, message
+        if self.flow_active and (turn := next(filter(self._deliverable, self._held), None)) is not None:
+            yield turn, self._next_message(turn)
 
     def _deliverable(self, tp: TP) -> bool:
         return self._positioned and tp in self._active_partitions and self._gate(tp)
 
-    def _hot_chunks(self, epoch: int) -> Iterator[tuple[TP, ChunkMessage]]:
-        """One chunk per partition and round, until nothing held may be delivered or the consumer is repositioned."""
-        moved = True
-        while moved:
-            moved = False
-            for tp in list(self._held):
-                if epoch != self._epoch or not self.flow_active:
-                    return
-                if self._deliverable(tp):
-                    moved = True
-                    yield tp, self._next_message(tp)
-
     def _next_message(self, tp: TP) -> ChunkMessage:
-        held = self._held[tp]
+        held = self._held.pop(tp)
         chunk = held.cut(self._limits)
-        if not held:
-            del self._held[tp]
+        if held:
+            self._held[tp] = held  # behind the others
         ledger = self._ledgers.setdefault(tp, Ledger())
         if (first := int(chunk.offsets[0])) <= ledger.newest:
             raise UnreachableError(
@@ -176,11 +162,15 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
             yield tp, self._to_message(tp, record)
 
     async def _fetch_more(self, timeout: float) -> Mapping[TP, list[Any]]:  # noqa: ASYNC109
-        """Fetch; keep what is hot in ``_held`` and return the rest. Empty after a while without data."""
+        """Fetch; keep what is hot in ``_held`` and return the rest.
+
+        There is always a fetch under way, also while chunks are delivered: what arrived meanwhile is then here at once.
+        Waits only while nothing can be delivered, and not for long.
+        """
         if self._fetch is None:
             self._ask(min(timeout, FETCH_WAIT_S))
         fetch = self._fetch
-        if fetch is None or not fetch.answer.done():
+        if (fetch is None or not fetch.answer.done()) and not any(map(self._deliverable, self._held)):
             await self._pause(fetch)
         if fetch is None or not fetch.answer.done():
             return {}
@@ -189,19 +179,24 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         if fetch.epoch != self._epoch or not self.flow_active:
             await self._give_back({tp: Held(found) for tp, found in records.items()})
             return {}
-        self._held |= {tp: Held(found) for tp, found in records.items() if tp.topic in self._hot}
+        for tp, found in records.items():
+            if tp in self._held:
+                self._held[tp].add(found)
+            elif tp.topic in self._hot:
+                self._held[tp] = Held(found)
+        self._ask(min(timeout, FETCH_WAIT_S))
         return {tp: found for tp, found in records.items() if tp.topic not in self._hot}
 
     def _ask(self, wait_s: float) -> None:
-        wanted = {
-            tp
-            for tp in self._get_active_partitions()
-            if tp.topic not in self._hot or (tp not in self._held and self._deliverable(tp))
-        }
+        wanted = {tp for tp in self._get_active_partitions() if tp.topic not in self._hot or self._has_room(tp)}
         if wanted:
             # A task of its own: if the drain loop is cancelled, the answer still finds its way back to the partition.
             answer = asyncio.create_task(self._getmany(active_partitions=wanted, timeout=wait_s))
             self._fetch = _Fetch(self._epoch, answer)
+
+    def _has_room(self, tp: TP) -> bool:
+        """Whether a hot partition may be asked for more. Whether it may speak is asked when it has something to say."""
+        return self._positioned and (tp not in self._held or self._held[tp].size_bytes < self._limits.held_bytes)
 
     async def _pause(self, fetch: _Fetch | None) -> None:
         """Wait for the answer, for an agent's queue to drain, or for the time to look again."""
