@@ -75,13 +75,13 @@ def marked(shard: Shard) -> dict[str, tuple[np.ndarray, int]]:
     tables = {
         "accounts": (accounts.table.dirty[: accounts.table.count], accounts.table.rows.itemsize),
         "activities": (accounts.activities.dirty[: accounts.activities.count], accounts.activities.rows.itemsize),
-        "subnets": (accounts.subnets.dirty[: accounts.subnets.count], accounts.subnets.entries.itemsize),
+        "subnets": (accounts.subnets.dirty[: accounts.subnets.count], accounts.subnets.rows.itemsize),
         "facts": (accounts.ledgers_dirty[: accounts.ledger_count].reshape(-1), accounts.ledgers.itemsize),
         "seen_0": (accounts.seen.dirty[0], 8),
         "seen_1": (accounts.seen.dirty[1], 8),
         "keys": (keys.table.dirty[: keys.table.count], keys.table.rows.itemsize),
         "singles": (keys.singles.dirty[: keys.singles.count], keys.singles.rows.itemsize),
-        "members": (keys.members.dirty[: keys.members.count], keys.members.entries.itemsize),
+        "members": (keys.members.dirty[: keys.members.count], keys.members.rows.itemsize),
         "crowds": (keys.crowds.dirty[: keys.crowds.count], keys.crowds.rows.itemsize),
     }
     return {name: (marks != 0, size) for name, (marks, size) in tables.items()}

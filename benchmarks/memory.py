@@ -120,7 +120,7 @@ def held(accounts: AccountsState, associations: AssociationsState) -> dict[str, 
         "crowds": associations.crowds,
     }
     for name, table in tables.items():
-        rows = table.entries if hasattr(table, "entries") else table.rows
+        rows = table.rows
         slots = table.slots.nbytes / len(rows) if hasattr(table, "slots") else 0.0
         each = rows.dtype.itemsize + 1 + slots
         parts[name] = {

@@ -86,13 +86,13 @@ def arrays_of(shard: Shard) -> dict[str, np.ndarray]:
     return {
         "accounts": accounts.table.live,
         "activities": accounts.activities.live,
-        "subnets": accounts.subnets.entries[: accounts.subnets.count],
+        "subnets": accounts.subnets.live,
         "facts": accounts.ledgers[: accounts.ledger_count],
         "seen": accounts.seen.tables,
         "ids": np.frombuffer(bytes(accounts.ids), np.uint8),
         "keys": keys.table.live,
         "singles": keys.singles.live,
-        "members": keys.members.entries[: keys.members.count],
+        "members": keys.members.live,
         "crowds": keys.crowds.live,
         "names": np.frombuffer(bytes(keys.names), np.uint8),
     }

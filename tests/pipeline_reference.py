@@ -156,7 +156,7 @@ def plain(row, names):
 def live_members(members, owner_keys, newest_ticks):
     """(owner, member, newest bucket, class) of everybody some window still covers."""
     found = []
-    for entry in members.entries[: members.count]:
+    for entry in members.live:
         newest = int(newest_ticks[entry["owner"]])
         if int(entry["tick"]) // 24 > newest // 24 - 6:
             found.append((int(owner_keys[entry["owner"]]), *plain(entry, ("member", "tick", "kind"))))

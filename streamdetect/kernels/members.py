@@ -7,15 +7,14 @@ seen in one bucket the higher wins. An entry is about 34 bytes with its share of
 swept only when room is needed, and change no count.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from streamdetect.kernels.growing import GrowingRows
 from streamdetect.kernels.hashing import fmix64
-from streamdetect.kernels.images import Dirty, RowSection, capture_rows, restore_rows
-from streamdetect.kernels.index import first_slot, less_room, more_room, next_slot, no_slots, resized, room_for
+from streamdetect.kernels.images import Dirty
+from streamdetect.kernels.index import first_slot, next_slot, no_slots
 from streamdetect.kernels.windows import BUCKETS
 
 UNKNOWN, YOUNG, TRUSTED = 0, 1, 2
@@ -146,29 +145,22 @@ def _count_stale(entries: Entries, count: int, newest_ticks: NDArray[np.int64]) 
     return stale
 
 
-class Members:
+class Members(GrowingRows):
     """The entries of all owners of one stage and partition, and the index that finds them."""
 
-    __slots__ = ("count", "dirty", "entries", "slots")
+    __slots__ = ("slots",)
 
     def __init__(self, capacity: int = 1024) -> None:
-        self.entries: Entries = np.zeros(capacity, ENTRY)
-        self.dirty: Dirty = np.zeros(capacity, np.uint8)
-        self.slots = no_slots(capacity)
-        self.count = 0
+        self.slots = no_slots(0)
+        super().__init__(ENTRY, capacity)
 
-    def reserve(self, extra: int) -> None:
-        """Make room for ``extra`` new entries, before a batch."""
-        needed = self.count + extra
-        if needed > len(self.entries):
-            room = more_room(needed, len(self.entries))
-            self.entries, self.dirty = resized(self.entries, self.dirty, self.count, room)
-            self.slots = no_slots(len(self.entries))
-            _rehash(self.slots, self.entries, self.count)
+    def _moved(self) -> None:
+        self.slots = no_slots(len(self.rows))
+        _rehash(self.slots, self.rows, self.count)
 
     def is_worth_sweeping(self, newest_ticks: NDArray[np.int64]) -> bool:
         """Whether a sweep that keeps all owners would drop enough; ``newest_ticks`` as there."""
-        return _LEAST_SWEPT * int(_count_stale(self.entries, self.count, newest_ticks)) > self.count
+        return _LEAST_SWEPT * int(_count_stale(self.rows, self.count, newest_ticks)) > self.count
 
     def sweep(self, owners: NDArray[np.int64], newest_ticks: NDArray[np.int64]) -> int:
         """Drop stale entries and those of dropped owners; returns how many went.
@@ -177,32 +169,16 @@ class Members:
         Chains must be rebuilt by the caller, for it owns their heads; if nobody went, all is as it was.
         """
         before = self.count
-        self.count = int(_sweep(self.entries, self.count, owners, newest_ticks))
-        if self.count == before and (not len(owners) or owners[-1] == len(owners) - 1):
+        left = int(_sweep(self.rows, before, owners, newest_ticks))
+        if left == before and (not len(owners) or owners[-1] == len(owners) - 1):
             return 0
-        self.dirty[: self.count] = 1  # renumbered
-        if (room := less_room(self.count, len(self.entries))) < len(self.entries):
-            self.entries, self.dirty = resized(self.entries, self.dirty, self.count, room)
-        self.slots = no_slots(len(self.entries))
-        _rehash(self.slots, self.entries, self.count)
-        return before - self.count
-
-    def capture(self, stripe: int) -> RowSection:
-        """The entries due for an image."""
-        return capture_rows(self.entries, self.count, self.dirty, stripe)
-
-    def restore(self, sections: Sequence[RowSection]) -> None:
-        """Become what images in order say."""
-        self.count = sections[-1].count
-        self.entries = restore_rows(sections, ENTRY, at_least=room_for(self.count, len(self.entries)))
-        self.dirty = np.zeros(len(self.entries), np.uint8)
-        self.slots = no_slots(len(self.entries))
-        _rehash(self.slots, self.entries, self.count)
+        self.kept(left)
+        return before - left
 
     @property
     def memory_bytes(self) -> int:
         """Bytes held, spare room included."""
-        return self.entries.nbytes + self.dirty.nbytes + self.slots.nbytes
+        return super().memory_bytes + self.slots.nbytes
 
 
 def room_after_sweep(count: int, most: int | None = None) -> int:

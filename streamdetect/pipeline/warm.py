@@ -62,7 +62,7 @@ def _pardon(accounts: AccountsNode, associations: AssociationsNode) -> None:
         accounts.overrides([(key, told)])
         associations.overrides([(key, told)])
     keys = associations.state
-    count_alone(np.zeros(CROWD["distinct"].shape, np.uint32), keys.members.entries, keys.table.rows[0])
+    count_alone(np.zeros(CROWD["distinct"].shape, np.uint32), keys.members.rows, keys.table.rows[0])
     facts, features = accounts.state.ledgers[0], np.zeros(WIDTH, np.int64)
     Pardon(facts=((0, 0, 0),)).left_of(features, facts, "account", at=_FIRST_MS, windows_at=_FIRST_MS)
 

@@ -21,7 +21,7 @@ accounts = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3), st.booleans
 def assert_members_belong(members, table, *, chained):
     """Every entry has an owner, is found by the index, and hangs in its owner's chain exactly once."""
     assert sorted(members.slots[members.slots >= 0].tolist()) == list(range(members.count))
-    entries = members.entries[: members.count]
+    entries = members.live
     assert all(0 <= entry["owner"] < table.count for entry in entries)
     pairs = [(int(entry["owner"]), int(entry["member"])) for entry in entries]
     assert len(set(pairs)) == len(pairs)
@@ -38,7 +38,7 @@ def assert_members_belong(members, table, *, chained):
 
 def assert_counted(state):
     """What a key says of its members is what their entries say, and only company has a crowd."""
-    entries = state.members.entries[: state.members.count]
+    entries = state.members.live
     crowds = []
     for row, record in enumerate(state.table.live):
         mine, newest = entries[entries["owner"] == row], record["newest"] // TICK_MS

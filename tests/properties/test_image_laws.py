@@ -129,9 +129,9 @@ def test_what_is_no_image_says_so(data):
 def state_of(shard):
     """Everything a shard knows, as bytes, field by field; dirty aside, which are about images."""
     accounts, keys = shard.accounts.state, shard.associations.state
-    arrays = (accounts.table.live, accounts.activities.live, accounts.subnets.entries[: accounts.subnets.count],
+    arrays = (accounts.table.live, accounts.activities.live, accounts.subnets.live,
               accounts.ledgers[: accounts.ledger_count], keys.table.live, keys.singles.live,
-              keys.members.entries[: keys.members.count], keys.crowds.live)  # fmt: skip
+              keys.members.live, keys.crowds.live)  # fmt: skip
     parts = [array[name].tobytes() for array in arrays for name in array.dtype.names]
     parts += [accounts.seen.tables.tobytes(), bytes(accounts.ids), bytes(keys.names)]
     standings = [node.standings.capture(0) for node in (shard.accounts, shard.associations)]

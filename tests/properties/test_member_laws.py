@@ -40,7 +40,7 @@ class Owned:
         self.members.reserve(1)
         m = self.members
         entry = touch(
-            m.slots, m.entries, m.dirty, m.count, self.distinct[owner], owner, self.newest[owner],
+            m.slots, m.rows, m.dirty, m.count, self.distinct[owner], owner, self.newest[owner],
             np.uint64(member), 0, tick, kind,
         )  # fmt: skip
         m.count += entry == m.count
@@ -55,7 +55,7 @@ class Owned:
         ]
 
     def content(self):
-        entries = self.members.entries[: self.members.count]
+        entries = self.members.live
         return sorted(
             (int(e["owner"]), int(e["member"]), int(e["tick"]), int(e["kind"]))
             for e in entries
@@ -118,9 +118,7 @@ def test_a_sweep_drops_only_what_no_window_covers(stream):
 
     assert owned.content() == before
     assert owned.members.count == held - dropped
-    assert all(
-        e["tick"] > owned.newest[e["owner"]] - RETAINED_TICKS - 24 for e in owned.members.entries[: owned.members.count]
-    )
+    assert all(e["tick"] > owned.newest[e["owner"]] - RETAINED_TICKS - 24 for e in owned.members.live)
 
 
 @compiled

@@ -252,7 +252,7 @@ def observe(
         state.table.slots, state.table.rows, state.table.dirty, before,
         state.activities.rows, state.activities.dirty, state.activities.count,
         state.seen.tables, state.seen.dirty, state.seen.state, state.seen.generation,
-        state.subnets.slots, state.subnets.entries, state.subnets.dirty, state.subnets.count,
+        state.subnets.slots, state.subnets.rows, state.subnets.dirty, state.subnets.count,
         state.ledgers, tiers_ms, account, event,
         columns.occurred_at, columns.kind, columns.outcome, columns.account_created_at, columns.account_tier,
         columns.input_tokens, columns.output_tokens,

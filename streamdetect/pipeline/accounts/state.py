@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdetect.kernels.blocks import Blocks
+from streamdetect.kernels.growing import GrowingRows, more_room, resized, room_for
 from streamdetect.kernels.images import (
     BlobSection,
     RowSection,
@@ -25,7 +25,7 @@ from streamdetect.kernels.images import (
     restore_bytes,
     restore_rows,
 )
-from streamdetect.kernels.index import KeyedRows, Record, more_room, resized, room_for
+from streamdetect.kernels.index import KeyedRows, Record
 from streamdetect.kernels.members import TICK_MS, Members, room_after_sweep
 from streamdetect.kernels.seen import SeenHashes
 from streamdetect.kernels.spans import joined
@@ -135,7 +135,7 @@ class AccountsState:
 
     accounts_max: int = 4_000_000
     table: KeyedRows = field(default_factory=lambda: KeyedRows(ACCOUNT))
-    activities: Blocks = field(default_factory=lambda: Blocks(ACTIVITY))
+    activities: GrowingRows = field(default_factory=lambda: GrowingRows(ACTIVITY))
     subnets: Members = field(default_factory=Members)
     seen: SeenHashes = field(default_factory=SeenHashes)
     ledgers: NDArray[np.void] = field(default_factory=lambda: np.zeros((64, FACTS_PER_ACCOUNT), FACT))
@@ -158,7 +158,7 @@ class AccountsState:
             self._let_rest()
             self.activities.reserve(room_after_sweep(self.activities.count))
         self.activities.reserve(events)
-        if self.subnets.count + events > len(self.subnets.entries):
+        if self.subnets.count + events > len(self.subnets.rows):
             if self.subnets.is_worth_sweeping(self.table.live["newest"] // TICK_MS):
                 self._sweep_subnets(np.arange(self.table.count))
             self.subnets.reserve(room_after_sweep(self.subnets.count))

@@ -263,7 +263,7 @@ def absorb(state: AssociationsState, links: Links, thresholds: Thresholds) -> Ab
         position, rows, singles, entries, crowds, found = absorb_rows(
             position, state.table.slots, state.table.rows, state.table.dirty, state.table.count,
             state.singles.slots, state.singles.rows, state.singles.dirty, state.singles.count,
-            state.members.slots, state.members.entries, state.members.dirty, state.members.count,
+            state.members.slots, state.members.rows, state.members.dirty, state.members.count,
             state.crowds.rows["distinct"], state.crowds.dirty, state.crowds.count,
             thresholds.suspect_young, thresholds.young_per_trusted, thresholds.notify_members_max,
             FAMILY_OF_TYPE, PREFIX_OF_TYPE, links.source,

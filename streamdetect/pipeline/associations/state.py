@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.blocks import Blocks
+from streamdetect.kernels.growing import GrowingRows
 from streamdetect.kernels.images import StageImage, capture_bytes, restore_bytes
 from streamdetect.kernels.index import KeyedRows, Record
 from streamdetect.kernels.members import TICK_MS, Distinct, Entries, Members, count_one, room_after_sweep
@@ -95,7 +95,7 @@ class AssociationsState:
     table: KeyedRows = field(default_factory=lambda: KeyedRows(KEY))
     singles: KeyedRows = field(default_factory=lambda: KeyedRows(SINGLE))
     members: Members = field(default_factory=Members)
-    crowds: Blocks = field(default_factory=lambda: Blocks(CROWD))
+    crowds: GrowingRows = field(default_factory=lambda: GrowingRows(CROWD))
     names: bytearray = field(default_factory=bytearray)
     high_water: dict[int, int] = field(default_factory=dict)  # source partition -> newest source offset taken in
     newest: int = 0
@@ -112,7 +112,7 @@ class AssociationsState:
             self.singles.reserve(room_after_sweep(self.singles.count, self.singles_max))
         self.table.reserve(rows)
         self.singles.reserve(rows)
-        if self.members.count + 2 * rows > len(self.members.entries):
+        if self.members.count + 2 * rows > len(self.members.rows):
             ticks = self.table.live["newest"] // TICK_MS
             if self.members.is_worth_sweeping(ticks) and self.members.sweep(np.arange(self.table.count), ticks):
                 self._chain_members()
@@ -133,7 +133,7 @@ class AssociationsState:
             counted: Distinct = self.crowds.rows["distinct"][key["crowd"]]
             return counted
         alone = np.zeros(CROWD["distinct"].shape, np.uint32)
-        count_alone(alone, self.members.entries, key)
+        count_alone(alone, self.members.rows, key)
         return alone
 
     @property
@@ -179,7 +179,7 @@ class AssociationsState:
         """Chain the members of each key anew after a sweep, oldest last."""
         self.table.live["head"] = -1
         self.table.dirty[: self.table.count] = 1
-        entries = self.members.entries[: self.members.count]
+        entries = self.members.live
         order = np.argsort(entries["owner"], kind="stable")
         owner = entries["owner"][order]
         last = np.flatnonzero(np.diff(owner, append=-1))
@@ -191,7 +191,7 @@ class AssociationsState:
 
     def _gather_crowds(self) -> None:
         """Count the members of all keys anew, with no room lost to keys that are alone again."""
-        entries = self.members.entries[: self.members.count]
+        entries = self.members.live
         self.crowds.clear(int(np.count_nonzero(np.bincount(entries["owner"]) > 1)))
         self.crowds.count = int(_gather(self.table.rows, self.table.count, entries, self.crowds.rows["distinct"]))
         self.crowds.dirty[: self.crowds.count] = 1
