@@ -22,10 +22,11 @@ from streamdetect.pipeline.accept.columns import AccountTier, RequestColumns
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accounts.sharing import KeyType, pack_shared
 from streamdetect.pipeline.accounts.state import AccountsState
+from streamdetect.pipeline.accounts_node import AccountsNode, facts_of
 from streamdetect.pipeline.associations.links import Links, pack_findings, unpack_links
 from streamdetect.pipeline.associations.state import AssociationsState
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.pipeline.decisions.policy import default_policy
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 from streamdetect.pipeline.warm import warm
 from streamdetect.traffic.draws import mix
 

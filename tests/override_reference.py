@@ -3,8 +3,9 @@
 from pipeline_reference import START, columns_of, event, low_policy
 
 from streamdetect.messages.override import Override
+from streamdetect.pipeline.accounts_node import AccountsNode
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.pipeline.enforcement.overrides import KILL_KEY
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
 
 def override(key, effect="allow", expires_at=None):

@@ -22,11 +22,12 @@ from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.features import WIDTH
 from streamdetect.pipeline.accounts.sharing import pack_shared
+from streamdetect.pipeline.accounts_node import AccountsNode, facts_of
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
 from streamdetect.pipeline.associations.state import CROWD, count_alone
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.pipeline.decisions.policy import default_policy
 from streamdetect.pipeline.enforcement.pardons import Pardon
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 
 _ACCOUNTS = 40  # enough young ones behind one template to make it suspect under the shipped policy
 _FIRST_MS = 1_700_000_000_000

@@ -17,10 +17,11 @@ from streamdetect.messages.decision import Decision, Mode
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accounts.sharing import Shared, name_spans
 from streamdetect.pipeline.accounts.state import FACT
+from streamdetect.pipeline.accounts_node import AccountsNode
 from streamdetect.pipeline.associations.links import FINDING, Links, joined_links
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.outputs import Counters
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
 _LEAST_EMPTY = np.zeros(0, FINDING)
 

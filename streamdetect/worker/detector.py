@@ -22,12 +22,13 @@ from streamdetect.pipeline.accept.dead_letters import dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
+from streamdetect.pipeline.accounts_node import AccountsNode, facts_of
 from streamdetect.pipeline.associations.links import joined_links, pack_findings, unpack_links
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.pipeline.decisions.policy import CompiledPolicy, load_policy
 from streamdetect.pipeline.decisions.schedule import Coming
 from streamdetect.pipeline.enforcement.rulings import SubjectKey, SubjectRecord
 from streamdetect.pipeline.outputs import Counters
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
 from streamdetect.worker.shard import Shard
 
 Place = tuple[str, int]  # topic and partition

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from streamdetect.kernels.images import Image, StageImage
 from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.accept.watermark import Watermark
+from streamdetect.pipeline.accounts_node import AccountsNode
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
 from streamdetect.pipeline.enforcement.standing import Standings
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
 # Above every offset: rows made from the records of a topic that was made anew come after all that were made before.
 INCARNATION_OFFSETS: Final = 1 << 40

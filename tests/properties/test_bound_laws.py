@@ -10,8 +10,9 @@ from streamdetect.kernels.seen import SeenHashes, first_seen
 from streamdetect.pipeline.accounts.records import account_hash
 from streamdetect.pipeline.accounts.sharing import KeyType
 from streamdetect.pipeline.accounts.state import SILENT_MS, AccountsState
+from streamdetect.pipeline.accounts_node import AccountsNode
 from streamdetect.pipeline.associations.state import STALE_MS, AssociationsState
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
+from streamdetect.pipeline.associations_node import AssociationsNode
 
 compiled = settings(deadline=None, max_examples=60)
 cuts = st.lists(st.integers(0, 100), max_size=8)

@@ -25,7 +25,8 @@ from streamdetect.kernels.image_records import (
 )
 from streamdetect.kernels.images import STRIPE_ROWS, STRIPES, capture_rows, decode, encode, restore_rows
 from streamdetect.pipeline.accounts.state import ACCOUNT, ACTIVITY
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
+from streamdetect.pipeline.accounts_node import AccountsNode
+from streamdetect.pipeline.associations_node import AssociationsNode
 
 ROW = np.dtype([("key", "u8"), ("value", "i4", (2,)), ("kind", "u1")], align=True)
 # One step of an array's life: rows added, rows changed (as fractions), whether it shrank and was renumbered.

@@ -20,7 +20,8 @@ from pipeline_reference import (
 from pipeline_streams import cuts, events, facts, few_facts, rows, take_facts
 
 from streamdetect.pipeline.accounts.sharing import KeyType
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
+from streamdetect.pipeline.accounts_node import AccountsNode
+from streamdetect.pipeline.associations_node import AssociationsNode
 
 compiled = settings(deadline=None, max_examples=60)
 

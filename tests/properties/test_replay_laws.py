@@ -14,8 +14,9 @@ from streamdetect.kernels.chunk import chunk_of
 from streamdetect.pipeline.accept.dead_letters import dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_requests
 from streamdetect.pipeline.accounts.sharing import pack_shared
+from streamdetect.pipeline.accounts_node import AccountsNode, facts_of
 from streamdetect.pipeline.associations.links import pack_findings, unpack_links
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode, facts_of
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.replay.driver import Options, Replay, replay_files
 
 compiled = settings(deadline=None, max_examples=40)

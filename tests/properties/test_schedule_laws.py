@@ -21,8 +21,9 @@ from pipeline_reference import (
 )
 from pipeline_streams import cuts, events, facts, rows, take_facts
 
+from streamdetect.pipeline.accounts_node import AccountsNode
+from streamdetect.pipeline.associations_node import AssociationsNode
 from streamdetect.pipeline.decisions.policy import load_policy
-from streamdetect.pipeline.topology import AccountsNode, AssociationsNode
 
 compiled = settings(deadline=None, max_examples=60)
 modes = st.sampled_from(["live", "shadow"])

@@ -8,11 +8,11 @@ from pipeline_streams import take_facts
 
 from streamdetect.kernels.hashing import hash64
 from streamdetect.pipeline.accounts.sharing import SEED_OF_NAMED, KeyType
+from streamdetect.pipeline.accounts_node import AccountsNode
 from streamdetect.pipeline.enforcement.overrides import KILL_KEY
 from streamdetect.pipeline.enforcement.pardons import Pardon
 from streamdetect.pipeline.enforcement.rulings import adopted_from
 from streamdetect.pipeline.enforcement.standing import Standings
-from streamdetect.pipeline.topology import AccountsNode
 
 TEMPLATE, PAYMENT = 4, 3  # numbers of families
 
