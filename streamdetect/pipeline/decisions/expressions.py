@@ -1,4 +1,4 @@
-"""The ``when`` of a rule: text to a checked tree to numpy closures. Nothing is ever given to ``eval``.
+"""The ``when`` of a rule: text to a checked tree to numpy closures (``truths``). Nothing is ever given to ``eval``.
 
 The grammar is a small part of Python's: ``and or not``, comparisons (also chained), ``+ - * /``, numbers, names of
 features, and ``tier`` against strings. What is not listed here is an error with its place. A comparison that nobody
@@ -11,23 +11,28 @@ import difflib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Final, NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamdetect.errors import PolicyError
 from streamdetect.pipeline.accounts.tiers import TIER_NAMES, TRUSTED_TIERS, YOUNG_TIERS, TrustTier
 from streamdetect.pipeline.decisions.features import FLAGS, SCOPES, TIER, Feature, index_of, names_of
+from streamdetect.pipeline.decisions.truths import (
+    Holds,
+    Number,
+    Rows,
+    Truth,
+    compared,
+    computed,
+    constant,
+    joined,
+    tier_truth,
+)
 
 TEXT_MAX: Final = 2000
 NUMBER_MAX: Final = 2**53
 
-Rows = NDArray[np.int64]
-Holds = NDArray[np.bool_]
-Truth = Callable[[Rows], Holds]
-Values = Callable[[Rows], NDArray[np.generic]]
 Place = Callable[[int], tuple[int, int]]
 
 _INVERSE: Final = {">": "<=", ">=": "<", "<": ">=", "<=": ">", "==": "!=", "!=": "=="}
@@ -39,14 +44,6 @@ _SYMBOL: Final[dict[type[ast.cmpop], str]] = {
     ast.LtE: "<=",
     ast.Eq: "==",
     ast.NotEq: "!=",
-}
-_COMPARE: Final[dict[str, np.ufunc]] = {
-    ">": np.greater,
-    ">=": np.greater_equal,
-    "<": np.less,
-    "<=": np.less_equal,
-    "==": np.equal,
-    "!=": np.not_equal,
 }
 _ARITHMETIC: Final[dict[type[ast.operator], np.ufunc]] = {
     ast.Add: np.add,
@@ -141,18 +138,8 @@ def compile_expression(
     compiler = _Compiler(scope, place, source)
     truth = compiler.compile(text)
     if tiers is not None:
-        truth = _joined([_tier_truth(tuple(sorted(tiers)), negated=False), truth], every=True)
+        truth = joined([tier_truth(tuple(sorted(tiers)), negated=False), truth], every=True)
     return Expression(text, scope, tuple(compiler.used), truth, tuple(compiler.thresholds))
-
-
-@dataclass(frozen=True, slots=True)
-class _Number:
-    """A numeric subtree: how to compute it, and what is known of it before any row is seen."""
-
-    values: Values
-    constant: float | None = None
-    feature: Feature | None = None
-    undecidable: bool = False  # it can be NaN
 
 
 class _Compiler:
@@ -204,13 +191,13 @@ class _Compiler:
     def truth(self, node: ast.expr, *, negated: bool) -> Truth:
         if isinstance(node, ast.BoolOp):
             parts = [self.truth(value, negated=negated) for value in node.values]
-            return _joined(parts, every=isinstance(node.op, ast.And) is not negated)
+            return joined(parts, every=isinstance(node.op, ast.And) is not negated)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             return self.truth(node.operand, negated=not negated)
         if isinstance(node, ast.Compare):
             return self.comparisons(node, negated=negated)
         if isinstance(node, ast.Name) and self.named(node).name in _FLAG_NAMES:
-            return _tier_truth(_FLAG_TIERS[node.id], negated=negated)
+            return tier_truth(_FLAG_TIERS[node.id], negated=negated)
         return self.refuse_truth(node)
 
     def refuse_truth(self, node: ast.expr) -> NoReturn:
@@ -228,7 +215,7 @@ class _Compiler:
             self.comparison(left, operator, right, negated=negated)
             for left, operator, right in zip(sides, node.ops, sides[1:], strict=False)
         ]
-        return _joined(parts, every=not negated)
+        return joined(parts, every=not negated)
 
     def comparison(self, left: ast.expr, operator: ast.cmpop, right: ast.expr, *, negated: bool) -> Truth:
         if isinstance(operator, ast.In | ast.NotIn):
@@ -246,7 +233,7 @@ class _Compiler:
         self.named(left)
         if not isinstance(right, ast.Tuple | ast.List | ast.Set) or not right.elts:
             self.fail(right, 'after \'in\' comes a list of tiers, such as ("T0", "T1")')
-        return _tier_truth(tuple(self.tier_of(item) for item in right.elts), negated=negated)
+        return tier_truth(tuple(self.tier_of(item) for item in right.elts), negated=negated)
 
     def tier_equality(self, left: ast.expr, symbol: str, right: ast.expr, *, negated: bool) -> Truth:
         name, text = (left, right) if _is_tier(left) else (right, left)
@@ -258,7 +245,7 @@ class _Compiler:
         self.named(name)
         if symbol not in ("==", "!="):
             self.fail(left, f"tiers have no order here; {symbol!r} is not allowed, use == != in")
-        return _tier_truth((self.tier_of(text),), negated=(symbol == "!=") is not negated)
+        return tier_truth((self.tier_of(text),), negated=(symbol == "!=") is not negated)
 
     def tier_of(self, node: ast.expr) -> TrustTier:
         if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
@@ -271,7 +258,7 @@ class _Compiler:
         first, second = self.number(left), self.number(right)
         if first.constant is not None and second.constant is not None:
             self.fail(left, "compares two constants: it would always, or never, hold")
-        truth = _compared(first, symbol, second)
+        truth = compared(first, symbol, second)
         for bare, other, seen_from in ((first, second, symbol), (second, first, _MIRRORED[symbol])):
             if bare.feature is not None and other.constant is not None:
                 column = index_of(bare.feature.name, self.scope)
@@ -280,14 +267,14 @@ class _Compiler:
 
     # What is a number.
 
-    def number(self, node: ast.expr) -> _Number:
+    def number(self, node: ast.expr) -> Number:
         if isinstance(node, ast.Constant):
             return self.constant(node)
         if isinstance(node, ast.Name):
             return self.column(node)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.UAdd | ast.USub):
             operand = self.number(node.operand)
-            return operand if isinstance(node.op, ast.UAdd) else _computed(np.subtract, _constant(0), operand)
+            return operand if isinstance(node.op, ast.UAdd) else computed(np.subtract, constant(0), operand)
         if isinstance(node, ast.BinOp):
             return self.arithmetic(node)
         return self.refuse_number(node)
@@ -298,7 +285,7 @@ class _Compiler:
             self.fail(node, "a number is expected here, not a condition")
         self.refuse(node, part, f"{type(node).__name__} is not allowed in a condition")
 
-    def constant(self, node: ast.Constant) -> _Number:
+    def constant(self, node: ast.Constant) -> Number:
         value = node.value
         if isinstance(value, str):
             self.fail(node, "only tier is compared with text")
@@ -306,27 +293,27 @@ class _Compiler:
             self.fail(node, f"{value!r} is not a number")
         if not value <= NUMBER_MAX:
             self.fail(node, "the number is too large (more than 2**53)")
-        return _constant(value)
+        return constant(value)
 
-    def column(self, node: ast.Name) -> _Number:
+    def column(self, node: ast.Name) -> Number:
         feature = self.named(node)
         if feature is TIER or feature.name in _FLAG_NAMES:
             self.fail(node, f"{feature.name} is a {feature.unit}, not a number")
         index = index_of(feature.name, self.scope)
         if not feature.unknowable:
-            return _Number(lambda rows: rows[:, index], feature=feature)
-        return _Number(
+            return Number(lambda rows: rows[:, index], feature=feature)
+        return Number(
             lambda rows: np.where(rows[:, index] < 0, np.nan, rows[:, index]), feature=feature, undecidable=True
         )
 
-    def arithmetic(self, node: ast.BinOp) -> _Number:
+    def arithmetic(self, node: ast.BinOp) -> Number:
         operation = _ARITHMETIC.get(type(node.op))
         if operation is None:
             self.refuse(node, node.op, "this operator is not allowed; use + - * /")
         left, right = self.number(node.left), self.number(node.right)
         if operation is np.divide and right.constant == 0:
             self.fail(node.right, "division by zero")
-        result = _computed(operation, left, right)
+        result = computed(operation, left, right)
         if result.constant is not None and abs(result.constant) > NUMBER_MAX:
             self.fail(node, "the number is too large (more than 2**53)")
         return result
@@ -354,58 +341,3 @@ def _is_tier(node: ast.expr) -> bool:
 
 def _is_text(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
-def _joined(parts: list[Truth], *, every: bool) -> Truth:
-    """All of the parts, or any of them."""
-    if len(parts) == 1:
-        return parts[0]
-    if not every:
-        return lambda rows: reduce(np.logical_or, [part(rows) for part in parts])
-
-    def all_of(rows: Rows) -> Holds:
-        holds = parts[0](rows)
-        for part in parts[1:]:
-            if not holds.any():  # as a rule nothing is wrong, and the first part says so
-                return holds
-            holds = np.logical_and(holds, part(rows))
-        return holds
-
-    return all_of
-
-
-def _tier_truth(tiers: tuple[TrustTier, ...], *, negated: bool) -> Truth:
-    wanted = np.zeros(len(TrustTier), np.bool_)
-    wanted[list(tiers)] = True
-    table = ~wanted if negated else wanted
-    index = index_of("tier_code")
-    return lambda rows: table[rows[:, index]]
-
-
-def _compared(left: _Number, symbol: str, right: _Number) -> Truth:
-    if symbol == "!=" and (left.undecidable or right.undecidable):
-        # NaN is not equal to anything, but neither less nor greater.
-        less, greater = _compared(left, "<", right), _compared(left, ">", right)
-        return _joined([less, greater], every=False)
-    operation = _COMPARE[symbol]
-    return lambda rows: operation(left.values(rows), right.values(rows))  # type: ignore[no-any-return]  # ufuncs are open
-
-
-def _constant(value: float) -> _Number:
-    number = np.int64(value) if isinstance(value, int) else np.float64(value)
-    return _Number(lambda _rows: number, constant=value)  # type: ignore[arg-type, return-value]  # scalars broadcast
-
-
-def _computed(operation: np.ufunc, left: _Number, right: _Number) -> _Number:
-    """``left operation right`` in float64; a division by zero becomes NaN, which no comparison holds with."""
-    if left.constant is not None and right.constant is not None:
-        return _constant(float(operation(left.constant, right.constant, dtype=np.float64)))
-    divides = operation is np.divide
-
-    def values(rows: Rows) -> NDArray[np.generic]:
-        first, second = left.values(rows), right.values(rows)
-        result = operation(first, second, dtype=np.float64)
-        return np.where(np.equal(second, 0), np.nan, result) if divides else result
-
-    # Overflow needs products of many columns; then infinity minus infinity is NaN too.
-    return _Number(values, undecidable=True)
