@@ -3,6 +3,7 @@
 Cutting copies the bytes of its records once, in one piece. Nothing is decoded here, so no input can raise.
 """
 
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,9 +36,10 @@ class ChunkLimits:
 class Held:
     """Records fetched from one partition and not yet delivered: whole answers as chunks, or aiokafka's records."""
 
-    __slots__ = ("_parts", "_position")
+    __slots__ = ("_parts", "_position", "since_s")
 
     def __init__(self, found: Sequence[Any]) -> None:
+        self.since_s = time.monotonic()  # when something of it was last taken, or it came
         self._parts = deque([_as_chunk(found)])
         self._position = 0  # in the first part
 
@@ -76,6 +78,7 @@ class Held:
         beyond = np.flatnonzero(stamps_ms > stamps_ms[0] + limits.span_ms)
         fitting = max(1, min(fitting, int(beyond[0]) if len(beyond) else fitting))
         self._position += fitting
+        self.since_s = time.monotonic()
         if self._position == len(whole) and len(self._parts) > 1:
             self._parts.popleft()
             self._position = 0
