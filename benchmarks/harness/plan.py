@@ -45,8 +45,8 @@ QUICK: Final = Profile(
     name="quick", accounts=240, exchanges=80_000, days=2, seeds=(1,), background=2, honest=600, round_ms=300_000
 )
 FULL: Final = Profile(
-    name="full", accounts=1000, exchanges=200_000, days=4, seeds=(1, 2, 3, 4, 5), background=4, honest=4000,
-    round_ms=60_000,
+    name="full", accounts=500, exchanges=120_000, days=3, seeds=(1, 2, 3), background=2, honest=1500,
+    round_ms=120_000,
 )  # fmt: skip
 PROFILES: Final = {profile.name: profile for profile in (QUICK, FULL)}
 
