@@ -129,7 +129,11 @@ class Bench:
 
     def _both(self, *workers: Worker) -> None:
         owned = lambda: all(self._owned(one) for one in workers)  # noqa: E731
-        wait_for("each has partitions", owned, LIMIT_S, pause_s=0.5)
+        try:
+            wait_for("each has partitions", owned, LIMIT_S, pause_s=0.5)
+        except SystemExit as late:
+            said = "\n\n".join(f"{sorted(self._owned(one))}\n{one.said()[-4000:]}" for one in workers)
+            raise SystemExit(f"{late}\n{said}") from None
 
     def close(self) -> None:
         """Stop observing."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from streamdetect.settings import Settings
 
 LOAD = Path(__file__).with_name("load.py")
-_ADDRESS = re.compile(rb"metrics on (http\S+)")
+_ADDRESS = re.compile(rb"metrics on (http\S+)/metrics")
 _VALUE = re.compile(r"^(streamdetect_\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
