@@ -404,6 +404,19 @@ async def test_a_slow_agent_bounds_what_is_in_memory() -> None:
     assert agent.seen[A] == list(range(3_000))
 
 
+@pytest.mark.parametrize(("patience_s", "place"), [(60.0, 10), (-1.0, 1)])
+async def test_full_chunks_go_before_small_ones_for_a_while(monkeypatch, patience_s: float, place: int) -> None:
+    monkeypatch.setattr("streamdetect.worker.transport.PATIENCE_S", patience_s)
+    broker = broker_with(100, A)
+    broker.fill(B, 3)
+    app = fake_app(broker, {"hot"}, limits=ChunkLimits(records=10))
+    agent = Recorder(app)
+    async with running(app):
+        await until(lambda: broker.committed == {A: 100, B: 3})
+    order = [event.message.tp for event in agent.events]
+    assert order == [A] * place + [B] + [A] * (10 - place)
+
+
 @pytest.mark.parametrize("hot", [True, False])
 async def test_other_topics_come_the_stock_way(hot: bool) -> None:
     cold = TP("cold", 0)
