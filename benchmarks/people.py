@@ -2,8 +2,8 @@
 
 20 accounts a subnet, a quarter of them young, a third of the old in an organisation. An account's rank decides how busy
 it is: with ``skew`` 3 the busiest hundredth sends a fifth of all requests; with 1 all are alike, which is the worst
-case for images. One request in four begins a conversation, which is what makes content keys: of a text of its own, or
-of one of ``texts`` if that is given, so that the number of keys comes to an end.
+case for images. One request in four begins a conversation, which is what makes content keys: of a text of its own, or,
+if ``texts`` is given, of the one of so many that the account always takes, so that neither keys nor users become more.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class People:
         if self._known is None:
             first = prose(number[begins])
         else:
-            first = [self._known[row] for row in (number[begins] % np.uint64(len(self._known))).tolist()]
+            first = [self._known[row] for row in (account[begins] % len(self._known)).tolist()]
         for row, text in zip(begins.tolist(), first, strict=True):
             texts[row] = text
         subnets = [f"{11 + (net >> 16)}.{net >> 8 & 255}.{net & 255}" for net in (account // 20).tolist()]

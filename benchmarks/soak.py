@@ -1,9 +1,10 @@
 """Whether a worker's memory, queues and changelog stay as they are under half of its load, for as long as one likes.
 
 First the capacity: events a second while a fresh worker drains the first events of all accounts. Then steady traffic of
-those accounts at half of it. Conversations begin with one of a fixed number of texts, so that the number of typed keys
-comes to an end and what still grows is not state. Every ten seconds: memory, rows, what waits, bytes of the changelog
-on disk. The slope of memory is fitted over the second half, with its 95 % interval from the means of sixteenths of it.
+those accounts at half of it. Every account begins its conversations with the same text, one of a fixed number, so that
+typed keys and those who use them come to an end and what still grows is not state. Every ten seconds: memory, rows,
+what waits, bytes of the changelog on disk. The slope of memory is fitted over the second half, with its 95 % interval
+from the means of sixteenths of it.
 """
 
 import statistics
