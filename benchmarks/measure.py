@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -134,7 +135,8 @@ def _shown(value: object) -> str:
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
-    """A parser with what all benchmarks have in common."""
+    """A parser with what all benchmarks have in common; told to end, they end what they have started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--save", action="store_true", help="write benchmarks/results/<what>.md and .json")
     return parser
