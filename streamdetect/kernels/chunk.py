@@ -24,6 +24,10 @@ class Spans:
     def __len__(self) -> int:
         return len(self.start)
 
+    def moved(self, by: int) -> "Spans":
+        """The same ranges ``by`` bytes further on in a buffer; what is absent stays so."""
+        return Spans(*(np.where(self.start < 0, -1, side + by) for side in (self.start, self.end)))
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -100,12 +104,7 @@ def joined_chunks(chunks: Sequence[Chunk]) -> Chunk:
     """
     bases = np.cumsum([0, *(len(chunk.buffer) for chunk in chunks[:-1])]).tolist()
     values, keys = (
-        Spans(
-            np.concatenate(
-                [_moved(spans.start, spans.start, base) for spans, base in zip(columns, bases, strict=True)]
-            ),
-            np.concatenate([_moved(spans.end, spans.start, base) for spans, base in zip(columns, bases, strict=True)]),
-        )
+        _joined_spans([spans.moved(base) for spans, base in zip(columns, bases, strict=True)])
         for columns in ([chunk.values for chunk in chunks], [chunk.keys for chunk in chunks])
     )
     return Chunk(
@@ -119,6 +118,5 @@ def joined_chunks(chunks: Sequence[Chunk]) -> Chunk:
     )
 
 
-def _moved(side: Ints, start: Ints, base: int) -> Ints:
-    """Positions further on by ``base``; what is absent stays so."""
-    return np.where(start < 0, -1, side + base)
+def _joined_spans(parts: Sequence[Spans]) -> Spans:
+    return Spans(np.concatenate([part.start for part in parts]), np.concatenate([part.end for part in parts]))

@@ -67,17 +67,35 @@ def _insert_all(slots: Slots, rows: Rows, count: int) -> None:
         slots[position] = np.int32(row)
 
 
-class KeyedRows(GrowingRows):
-    """Growing rows with a ``key`` field, and their index. Rows are handed out in order of first sight."""
+class IndexedRows(GrowingRows):
+    """Growing rows and slots that find them."""
 
     __slots__ = ("slots",)
-
-    def __init__(self, dtype: np.dtype[np.void], capacity: int = 1024) -> None:
-        self.slots: Slots = no_slots(0)
-        super().__init__(dtype, capacity)
+    slots: Slots
 
     def _moved(self) -> None:
         self.slots = no_slots(len(self.rows))
+        self._insert_all()
+
+    def _insert_all(self) -> None:
+        """Put every row into the empty slots."""
+        raise NotImplementedError
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes held, spare room included."""
+        return super().memory_bytes + self.slots.nbytes
+
+
+class KeyedRows(IndexedRows):
+    """Growing rows with a ``key`` field, and their index. Rows are handed out in order of first sight."""
+
+    __slots__ = ()
+
+    def __init__(self, dtype: np.dtype[np.void], capacity: int = 1024) -> None:
+        super().__init__(dtype, capacity)
+
+    def _insert_all(self) -> None:
         _insert_all(self.slots, self.rows, self.count)
 
     def keep(self, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -88,11 +106,6 @@ class KeyedRows(GrowingRows):
         self.rows[len(survivors) : self.count] = np.zeros(1, self.rows.dtype)
         self.kept(len(survivors))
         return renumbered
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes held, spare room included."""
-        return super().memory_bytes + self.slots.nbytes
 
 
 def no_slots(rows: int) -> Slots:

@@ -11,10 +11,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.growing import GrowingRows
 from streamdetect.kernels.hashing import fmix64
 from streamdetect.kernels.images import Dirty
-from streamdetect.kernels.index import first_slot, next_slot, no_slots
+from streamdetect.kernels.index import IndexedRows, first_slot, next_slot
 from streamdetect.kernels.windows import BUCKETS
 
 UNKNOWN, YOUNG, TRUSTED = 0, 1, 2
@@ -145,17 +144,15 @@ def _count_stale(entries: Entries, count: int, newest_ticks: NDArray[np.int64]) 
     return stale
 
 
-class Members(GrowingRows):
+class Members(IndexedRows):
     """The entries of all owners of one stage and partition, and the index that finds them."""
 
-    __slots__ = ("slots",)
+    __slots__ = ()
 
     def __init__(self, capacity: int = 1024) -> None:
-        self.slots = no_slots(0)
         super().__init__(ENTRY, capacity)
 
-    def _moved(self) -> None:
-        self.slots = no_slots(len(self.rows))
+    def _insert_all(self) -> None:
         _rehash(self.slots, self.rows, self.count)
 
     def is_worth_sweeping(self, newest_ticks: NDArray[np.int64]) -> bool:
@@ -174,11 +171,6 @@ class Members(GrowingRows):
             return 0
         self.kept(left)
         return before - left
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes held, spare room included."""
-        return super().memory_bytes + self.slots.nbytes
 
 
 def room_after_sweep(count: int, most: int | None = None) -> int:

@@ -1,8 +1,4 @@
-"""The node that owns accounts: events, evidence and account records in, rows about shared keys and decisions out.
-
-Live, a node serves one partition and packed records travel between nodes on Kafka. In replay the same nodes are called
-in rounds. A node is a function of its ordered input: cutting it into batches differently changes nothing.
-"""
+"""The node that owns accounts: events, evidence and account records in, rows about shared keys and decisions out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdetect.kernels.hashing import hash_spans
-from streamdetect.kernels.images import Image, StageImage
 from streamdetect.kernels.index import find
 from streamdetect.kernels.packed import EVIDENCE, unpack
 from streamdetect.messages.account import AccountRecord
-from streamdetect.messages.decision import Decision, Mode
+from streamdetect.messages.decision import Decision
 from streamdetect.messages.override import Override
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.pipeline.accept.sketch import Sketcher
@@ -28,13 +23,12 @@ from streamdetect.pipeline.accounts.records import account_hash, learn_records
 from streamdetect.pipeline.accounts.sharing import share
 from streamdetect.pipeline.accounts.state import FACT, AccountsState
 from streamdetect.pipeline.decisions.judge import Hit
-from streamdetect.pipeline.decisions.policy import CompiledPolicy
-from streamdetect.pipeline.decisions.schedule import Coming, coming, pieces
+from streamdetect.pipeline.decisions.schedule import pieces
 from streamdetect.pipeline.enforcement.decider import Case, Decider
 from streamdetect.pipeline.enforcement.pardons import places_to_cut
 from streamdetect.pipeline.enforcement.records import Newest
 from streamdetect.pipeline.enforcement.rulings import SubjectKey, SubjectRecord
-from streamdetect.pipeline.enforcement.standing import Standings
+from streamdetect.pipeline.node import Node, Saved
 from streamdetect.pipeline.outputs import (
     AccountsOutput,
     Counters,
@@ -44,22 +38,17 @@ from streamdetect.pipeline.outputs import (
 
 
 @dataclass(slots=True)
-class AccountsNode:
+class AccountsNode(Node):
     """Accept, accounts, decisions and enforcement for the accounts of one request partition.
 
-    ``links_partitions`` is the number of partitions of the links topic; caps are split over ``partitions``. ``policy``
-    and ``mode`` are those in effect; ``coming`` takes effect at the first row of its time.
+    ``links_partitions`` is the number of partitions of the links topic; caps are split over ``partitions``.
     """
 
-    policy: CompiledPolicy
-    mode: Mode
     links_partitions: int
     partitions: int = 1
     adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     state: AccountsState = field(default_factory=AccountsState)
-    coming: Coming | None = None
     sketcher: Sketcher = field(init=False)
-    decider: Decider = field(init=False)
     _tiers_ms: NDArray[np.int64] = field(init=False)
     _watched: set[int] | None = None
 
@@ -67,36 +56,21 @@ class AccountsNode:
         self.decider = Decider(("account",), self.policy, self.mode, self.partitions, self.adopted)
         self.obey(self.policy, self.mode)
 
-    @property
-    def standings(self) -> Standings:
-        """What is in force for these accounts."""
-        return self.decider.standings
-
-    def schedule(self, policy: CompiledPolicy, mode: Mode) -> None:
-        """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
-        self.coming = coming(policy, mode, self.policy, self.mode)
-
-    def obey(self, policy: CompiledPolicy, mode: Mode) -> None:
-        """Go over to a policy with the next row; all that is known and in force stays."""
-        self.policy, self.mode, self.coming = policy, mode, None
-        self.sketcher = Sketcher(policy.model.content.min_shingles)
-        bounds = policy.tier_bounds
+    def _apply_policy(self) -> None:
+        self.sketcher = Sketcher(self.policy.model.content.min_shingles)
+        bounds = self.policy.tier_bounds
         self._tiers_ms = np.array([bounds.t0_ms, bounds.t1_ms, bounds.t3_ms], np.int64)
-        self.decider.obey(policy, mode, self.state.table, lambda row: ("account", self.state.account_id(row)))
+        self.decider.obey(self.policy, self.mode, self.state.table, lambda row: ("account", self.state.account_id(row)))
 
     def events(self, columns: RequestColumns) -> AccountsOutput:
         """Take in events in order."""
-        at = self.coming.place(columns.occurred_at) if self.coming else None
+        at = self._place_of_coming(columns.occurred_at)
         if at is None:
             return self._events(columns)
         before, after = (columns.take(rows) for rows in pieces(len(columns), at))
         first = self._events(before)
         self._go_over()
         return joined_accounts(first, self._events(after))
-
-    def _go_over(self) -> None:
-        assert self.coming is not None
-        self.obey(self.coming.policy, self.coming.mode)
 
     def _events(self, columns: RequestColumns) -> AccountsOutput:
         if not self.state.strangers or not len(columns):
@@ -139,7 +113,7 @@ class AccountsNode:
 
     def evidence(self, accounts: NDArray[np.uint64], facts: NDArray[np.void]) -> AccountsOutput:
         """Take in ``FACT[n]`` about ``accounts`` (``uint64[n]``) in order, and judge after each."""
-        at = self.coming.place(facts["at"]) if self.coming else None
+        at = self._place_of_coming(facts["at"])
         if at is None:
             return self._evidence(accounts, facts)
         before, after = ((accounts[rows], facts[rows]) for rows in pieces(len(facts), at))
@@ -198,14 +172,8 @@ class AccountsNode:
     def _row(self, subject: SubjectKey) -> int:
         return int(find(self.state.table.slots, self.state.table.rows, account_hash(subject[1])))
 
-    def capture(self, stripe: int) -> dict[str, StageImage]:
-        """What is due for an image."""
-        return {"accounts": self.state.capture(stripe), "account_standings": self.standings.capture(stripe)}
-
-    def restore(self, images: Sequence[Image]) -> None:
-        """Become what images in order say; before the first event."""
-        self.state.restore([image.stages["accounts"] for image in images])
-        self.standings.restore([image.stages["account_standings"] for image in images])
+    def _saved(self) -> dict[str, Saved]:
+        return {"accounts": self.state, "account_standings": self.standings}
 
     def follow(self, decisions: Iterable[Decision]) -> None:
         """Take over what was published about accounts after the state was saved."""

@@ -1,29 +1,23 @@
-"""The node that owns typed keys: rows about shared keys in, decisions about them and evidence for their members out.
+"""The node that owns typed keys: rows about shared keys in, decisions about them and evidence for their members out."""
 
-What is said of ``accounts_node`` holds here as well.
-"""
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from streamdetect.kernels.images import Image, StageImage
 from streamdetect.kernels.index import find
-from streamdetect.messages.decision import Decision, Mode
+from streamdetect.messages.decision import Decision
 from streamdetect.messages.override import Override
 from streamdetect.messages.policy import Scope
 from streamdetect.pipeline.associations.absorb import Absorbed, Thresholds, absorb, usage_of_key
 from streamdetect.pipeline.associations.links import FINDING, Links, cut_links
 from streamdetect.pipeline.associations.state import AssociationsState
 from streamdetect.pipeline.decisions.judge import Hit
-from streamdetect.pipeline.decisions.policy import CompiledPolicy
-from streamdetect.pipeline.decisions.schedule import Coming, coming
 from streamdetect.pipeline.enforcement.decider import Case, Decider
 from streamdetect.pipeline.enforcement.records import Newest
 from streamdetect.pipeline.enforcement.rulings import SubjectKey, SubjectRecord
-from streamdetect.pipeline.enforcement.standing import Standings
 from streamdetect.pipeline.enforcement.subjects import SHARED_SCOPES, TYPES_OF_SCOPE, identity_of, subject_of
+from streamdetect.pipeline.node import Node, Saved
 from streamdetect.pipeline.outputs import (
     AssociationsOutput,
     Counters,
@@ -32,54 +26,35 @@ from streamdetect.pipeline.outputs import (
 
 
 @dataclass(slots=True)
-class AssociationsNode:
+class AssociationsNode(Node):
     """Associations, decisions and enforcement for the typed keys of one links partition."""
 
-    policy: CompiledPolicy
-    mode: Mode
     partitions: int = 1
     adopted: Mapping[SubjectKey, SubjectRecord] = field(default_factory=dict)
     state: AssociationsState = field(default_factory=AssociationsState)
-    coming: Coming | None = None
-    decider: Decider = field(init=False)
     _thresholds: Thresholds = field(init=False)
 
     def __post_init__(self) -> None:
         self.decider = Decider(SHARED_SCOPES, self.policy, self.mode, self.partitions, self.adopted)
         self.obey(self.policy, self.mode)
 
-    @property
-    def standings(self) -> Standings:
-        """What is in force for these keys."""
-        return self.decider.standings
-
-    def schedule(self, policy: CompiledPolicy, mode: Mode) -> None:
-        """Go over to another policy at the first row at or after its ``effective_at``; replaces one that waits."""
-        self.coming = coming(policy, mode, self.policy, self.mode)
-
-    def obey(self, policy: CompiledPolicy, mode: Mode) -> None:
-        """Go over to a policy with the next row; all that is known and in force stays."""
-        self.policy, self.mode, self.coming = policy, mode, None
-        model = policy.model.associations
+    def _apply_policy(self) -> None:
+        model = self.policy.model.associations
         young = [
             getattr(model.suspect_young, name) for name in ("subnet", "org", "api_key", "payment", "template", "system")
         ]
         self._thresholds = Thresholds(np.array(young, np.int64), model.young_per_trusted, model.notify_members_max)
-        self.decider.obey(policy, mode, self.state.table, lambda key: subject_of(self.state, key))
+        self.decider.obey(self.policy, self.mode, self.state.table, lambda key: subject_of(self.state, key))
 
     def links(self, links: Links) -> AssociationsOutput:
         """Take in rows in order."""
-        at = self.coming.place(links.occurred_at[links.outer_index]) if self.coming else None
+        at = self._place_of_coming(links.occurred_at[links.outer_index])
         if at is None:
             return self._links(links)
         before, after = cut_links(links, at)
         first = self._links(before)
         self._go_over()
         return joined_associations(first, self._links(after), at)
-
-    def _go_over(self) -> None:
-        assert self.coming is not None
-        self.obey(self.coming.policy, self.coming.mode)
 
     def _links(self, links: Links) -> AssociationsOutput:
         absorbed = absorb(self.state, links, self._thresholds)
@@ -93,14 +68,8 @@ class AssociationsNode:
         counters = Counters(late_rows=absorbed.late, findings=len(absorbed.findings))
         return AssociationsOutput(decisions, absorbed.findings, counters)
 
-    def capture(self, stripe: int) -> dict[str, StageImage]:
-        """What is due for an image."""
-        return {"associations": self.state.capture(stripe), "key_standings": self.standings.capture(stripe)}
-
-    def restore(self, images: Sequence[Image]) -> None:
-        """Become what images in order say; before the first row."""
-        self.state.restore([image.stages["associations"] for image in images])
-        self.standings.restore([image.stages["key_standings"] for image in images])
+    def _saved(self) -> dict[str, Saved]:
+        return {"associations": self.state, "key_standings": self.standings}
 
     def follow(self, decisions: Iterable[Decision]) -> None:
         """Take over what was published about shared subjects after the state was saved."""

@@ -103,10 +103,10 @@ def _as_chunk(found: Sequence[Any]) -> Chunk:
 
 def _part(whole: Chunk, first: int, end: int) -> Chunk:
     """The records ``first`` to ``end`` with a buffer of their own, which begins and ends where they do."""
-    spans = [(one.start[first:end], one.end[first:end]) for one in (whole.values, whole.keys)]
-    bounds = np.concatenate([np.stack(pair)[:, pair[0] >= 0] for pair in spans], axis=1)
+    spans = [Spans(one.start[first:end], one.end[first:end]) for one in (whole.values, whole.keys)]
+    bounds = np.concatenate([np.stack([one.start, one.end])[:, one.start >= 0] for one in spans], axis=1)
     begin, stop = (int(bounds.min()), int(bounds.max())) if bounds.size else (0, 0)
-    values, keys = (Spans(*(np.where(start < 0, -1, side - begin) for side in (start, end))) for start, end in spans)
+    values, keys = (one.moved(-begin) for one in spans)
     return Chunk(
         whole.topic,
         whole.partition,

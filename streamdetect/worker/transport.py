@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from faust.transport.drivers import aiokafka as driver
@@ -145,13 +146,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
 
         In a backlog the few rows that a chunk leads to are then taken many at a time.
         """
-        may = [tp for tp in self._held if self._deliverable(tp)]
         patient = time.monotonic() - PATIENCE_S
-        for tp in may:
-            held = self._held[tp]
-            if len(held) >= self._limits.records or held.since_s < patient:
-                return tp
-        return may[0] if may else None
+        due = (tp for tp, held in self._held.items() if len(held) >= self._limits.records or held.since_s < patient)
+        return next(filter(self._deliverable, chain(due, self._held)), None)
 
     def _deliverable(self, tp: TP) -> bool:
         return self._positioned and tp in self._active_partitions and self._gate(tp)
