@@ -20,8 +20,8 @@ _REFUSED = -1
 class Batches:
     """n record batches without their headers, as spans of one buffer and columns ``int64[n]``.
 
-    ``fixed_ms`` is the broker's time, which counts for all records of its batch, or -1 where each has its own, from
-    ``first_ms`` on.
+    ``base_ms`` is the broker's time of all records of a batch where ``own_times`` is 0; where it is 1 each record says
+    how much later than that it is.
     """
 
     data: Bytes
@@ -29,8 +29,8 @@ class Batches:
     end: Ints
     records: Ints
     first_offset: Ints
-    first_ms: Ints
-    fixed_ms: Ints
+    base_ms: Ints
+    own_times: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def _headers_end(data: Bytes, position: int, end: int) -> int:
 
 @njit(cache=True, nogil=True)
 def find_records(
-    data: Bytes, start: Ints, end: Ints, records: Ints, first_offset: Ints, first_ms: Ints, fixed_ms: Ints,
+    data: Bytes, start: Ints, end: Ints, records: Ints, first_offset: Ints, base_ms: Ints, own_times: Ints,
     least_offset: int, key_start: Ints, key_end: Ints, value_start: Ints, value_end: Ints, offsets: Ints, stamps: Ints,
 ) -> int:  # fmt: skip
     """Fill the columns with the records from ``least_offset`` on; gives their number, or -1 where it refuses."""
@@ -98,7 +98,9 @@ def find_records(
             if position < 0 or length < 1 or length > stop - position:
                 return _REFUSED
             behind = position + length
-            later_ms, position = _varint(data, position + 1, behind)  # behind a byte of attributes, which mean nothing
+            if data[position] & 0x80:  # attributes, which mean nothing: a byte here, more to others
+                return _REFUSED
+            later_ms, position = _varint(data, position + 1, behind)
             if position < 0:
                 return _REFUSED
             later, position = _varint(data, position, behind)
@@ -119,7 +121,7 @@ def find_records(
             key_start[found], key_end[found] = key, key_stop if key >= 0 else -1
             value_start[found], value_end[found] = value, value_stop if value >= 0 else -1
             offsets[found] = newest
-            stamps[found] = fixed_ms[batch] if fixed_ms[batch] >= 0 else first_ms[batch] + later_ms
+            stamps[found] = base_ms[batch] + own_times[batch] * later_ms
             found += 1
         if position != stop:
             return _REFUSED
@@ -133,8 +135,8 @@ def records_of(batches: Batches, least_offset: int) -> Found | None:
         return None
     columns = np.empty((6, most), np.int64)
     found = find_records(
-        batches.data, batches.start, batches.end, batches.records, batches.first_offset, batches.first_ms,
-        batches.fixed_ms, least_offset, *columns,
+        batches.data, batches.start, batches.end, batches.records, batches.first_offset, batches.base_ms,
+        batches.own_times, least_offset, *columns,
     )  # fmt: skip
     if found < 0:
         return None

@@ -122,17 +122,18 @@ def chunk_of_answer(
             part = _unpacked(raw[position + _HEADER.size : end], attributes & _CODEC)
             if part is None:
                 return None
-            columns.append((len(part), records, base, first_ms, newest_ms if attributes & _BROKER_TIME else -1))
+            base_ms, own = (newest_ms, 0) if attributes & _BROKER_TIME else (first_ms, 1)
+            columns.append((len(part), records, base, base_ms, own))
             parts.append(part)
             filled += len(part)
         position, next_offset = end, base + last + 1
     if position + _BEFORE_LENGTH_ENDS <= len(raw) and not _is_cut_off(raw, position):
         return None
     buffer = parts[0] if len(parts) == 1 else b"".join(parts)
-    lengths, counts, bases, first, fixed = np.array(columns, np.int64).reshape(-1, 5).T.copy()
+    lengths, counts, bases, bases_ms, own_times = np.array(columns, np.int64).reshape(-1, 5).T.copy()
     ends = np.cumsum(lengths)
     found = records_of(
-        Batches(np.frombuffer(buffer, np.uint8), ends - lengths, ends, counts, bases, first, fixed), first_offset
+        Batches(np.frombuffer(buffer, np.uint8), ends - lengths, ends, counts, bases, bases_ms, own_times), first_offset
     )
     if found is None:
         return None

@@ -96,6 +96,19 @@ def test_damage_is_left_to_the_stock_way(batches, data):
     assert read[1] == next_offset
 
 
+@compiled
+@given(st.data())
+def test_no_byte_of_a_small_batch_can_be_damaged_unseen(data):
+    """Every byte of the headers counts, which damage drawn at large seldom meets."""
+    plain = answer_of([([(None, b"value", -1, [])], 0, broker_time, 0) for broker_time in (False, True)])
+    raw = bytearray(plain)
+    raw[data.draw(st.integers(0, len(raw) - 1), label="place")] = data.draw(st.integers(0, 255), label="byte")
+    read = chunk_of_answer("t", 3, bytes(raw), 0, check_sums=False)
+    if read is not None:
+        records, next_offset = stock_of(bytes(raw), 0)
+        assert (rows_of(read[0]), read[1]) == (rows_of_stock(records), next_offset)
+
+
 def test_a_wrong_checksum_is_found():
     plain = answer_of([([(b"k", b"value", 5, [])], 0, False, 0)])
     assert chunk_of_answer("t", 3, plain, 0, check_sums=True) is not None
