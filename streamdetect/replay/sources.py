@@ -3,16 +3,15 @@
 A line is a span of the block it was read in; nothing is decoded here. Memory is one block, whatever the file's size.
 """
 
-import gzip
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol, cast
 
 import numpy as np
 import orjson
+from isal import igzip, isal_zlib
 
 from streamdetect.errors import BadDataError
 from streamdetect.kernels.chunk import Chunk, Spans, chunk_of
@@ -21,6 +20,8 @@ BLOCK_BYTES = 4 << 20
 LINE_BYTES_MAX = 16 << 20
 _NEWLINE = 10
 _PARQUET_ROWS = 10_000
+# What is typed as an instance in the stubs of isal is a class.
+_UNREADABLE: Final = (OSError, EOFError, cast("type[Exception]", isal_zlib.IsalError))
 
 Progress = Callable[[int], None]  # called with the number of input bytes read since the last call
 
@@ -46,7 +47,7 @@ def read_chunks(inputs: list[str], progress: Progress = lambda _count: None) -> 
                 yield from _file(name, partition, progress)
             else:
                 raise BadDataError(f"{name}: expected .jsonl, .jsonl.gz or .parquet, or - for standard input")
-        except (OSError, EOFError, zlib.error) as error:
+        except _UNREADABLE as error:
             raise BadDataError(f"{name}: {error}") from error
 
 
@@ -54,7 +55,7 @@ def _file(name: str, partition: int, progress: Progress) -> Iterator[Chunk]:
     with ExitStack() as open_files:
         raw = open_files.enter_context(Path(name).open("rb"))
         packed = name.endswith(".gz")
-        stream: _Readable = open_files.enter_context(gzip.GzipFile(fileobj=raw)) if packed else raw
+        stream: _Readable = open_files.enter_context(igzip.IGzipFile(fileobj=raw)) if packed else raw
         yield from _lines(name, partition, stream, progress, raw.tell)
 
 

@@ -1,5 +1,7 @@
 """Every command, called wrongly or on what it cannot read: an exit code by kind, and words instead of a traceback."""
 
+import gzip
+
 import pytest
 
 from streamdetect.cli import app, main
@@ -11,7 +13,9 @@ FILES = {
     "binary.toml": b'id = "\xff"\n',
     "settings.toml": b'mod = "live"\n',
     "empty.jsonl": b"",
-    "torn.jsonl.gz": b"no gzip",
+    "torn.jsonl.gz": b"this is no gzip",
+    "short.jsonl.gz": gzip.compress(b"{}\n" * 1000)[:-9],
+    "spoilt.jsonl.gz": gzip.compress(b"{}\n" * 1000)[:-8] + bytes(8),
     "torn.parquet": b"no parquet",
     "table.csv": b"a,b\n",
 }
@@ -41,6 +45,8 @@ WRONG = [
     (("replay", "missing.jsonl", "--output", "out"), BAD_DATA, "missing.jsonl: no such file"),
     (("replay", "table.csv", "--output", "out"), BAD_DATA, "table.csv: expected .jsonl"),
     (("replay", "torn.jsonl.gz", "--output", "out"), BAD_DATA, "torn.jsonl.gz: Not a gzipped file"),
+    (("replay", "short.jsonl.gz", "--output", "out"), BAD_DATA, "short.jsonl.gz: Compressed file ended"),
+    (("replay", "spoilt.jsonl.gz", "--output", "out"), BAD_DATA, "spoilt.jsonl.gz: CRC check failed"),
     (("replay", "torn.parquet", "--output", "out"), BAD_DATA, "torn.parquet: "),
     ((*REPLAY, "table.csv"), USAGE, "--output table.csv: File exists"),
     ((*REPLAY, "table.csv/below"), USAGE, "--output table.csv/below: Not a directory"),
