@@ -1,10 +1,12 @@
-"""The wall-clock brake between decisions and the topics: a detector gone wrong must not stop a whole fleet at once.
+"""The brake between decisions and the topics: a detector gone wrong must not stop a whole fleet at once.
 
 At most ``per_minute`` new restrictions a minute, and none while the worker is behind; releases always pass. What is
-held waits in a bounded queue and passes when there is room, or lapses when its time is over; both are logged. On the
-event clock (old data, demos, tests) there is no brake and nothing lapses.
+held waits in a bounded queue and passes when there is room, or lapses when its time is over; both are logged. Minutes
+are of a clock that nobody sets, or one set back would hold everything until it has caught up; what is over is told by
+wall clock. On the event clock (old data, demos, tests) there is no brake and nothing lapses.
 """
 
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,7 +19,10 @@ RESTRICTING = ("issued", "renewed")
 
 @dataclass(slots=True)
 class Brake:
-    """``wall_s`` gives seconds, ``behind_s`` how far the worker is behind; while ``killed`` nothing new passes."""
+    """``behind_s`` tells how far the worker is behind; while ``killed`` nothing new passes.
+
+    ``wall_s`` is the clock of expiries, ``now_s`` that of minutes; both in seconds.
+    """
 
     per_minute: int
     lag_max_s: float
@@ -25,6 +30,7 @@ class Brake:
     behind_s: Callable[[], float]
     killed: Callable[[], bool] = lambda: False
     held_max: int = 10_000
+    now_s: Callable[[], float] = time.monotonic
     _passed: deque[float] = field(default_factory=deque)
     _held: OrderedDict[str, tuple[Decision, int]] = field(default_factory=OrderedDict)  # with the partition it is of
     dropped: int = 0
@@ -89,7 +95,7 @@ class Brake:
     def _take(self) -> bool:
         if self.killed() or self.behind_s() > self.lag_max_s:
             return False
-        now = self.wall_s()
+        now = self.now_s()
         while self._passed and self._passed[0] <= now - MINUTE_S:
             self._passed.popleft()
         if len(self._passed) >= self.per_minute:

@@ -1,9 +1,9 @@
 """Whatever fails and whenever: the same state, the same strongest actions, no decision lost, doubled or contradicted.
 
-Each seed is one history of crashes, stops, rebalances, slow and failing sends, repeated deliveries and holes; the
-oracle is the same input without any of it. A failing seed is in the test's name and runs alone:
-``pytest "tests/faults/test_simulated_faults.py::test_a_history_of_faults[17]"``. ``FAULT_SEEDS`` sets how
-many; the default run has a few hundred.
+Each seed is one history of crashes, stops, rebalances, slow and failing sends, repeated deliveries, holes and wall
+clocks set back or ahead; the oracle is the same input without any of it. A failing seed is in the test's name and runs
+alone: ``pytest "tests/faults/test_simulated_faults.py::test_a_history_of_faults[17]"``. ``FAULT_SEEDS`` sets how many;
+the default run has a few hundred.
 """
 
 import asyncio
@@ -14,14 +14,15 @@ from collections import defaultdict
 import orjson
 import pytest
 from pipeline_reference import ASK, START, account_signals, event, key_signals, low_policy
-from simulated_group import PARTITIONS, REQUESTS, SETTINGS, Broker, Group, newest_by_subject, run_virtually
+from simulated_broker import PARTITIONS, REQUESTS, SETTINGS, Broker, newest_by_subject, run_virtually
+from simulated_group import Group
 
 from streamdetect.kafka.plan import DECISIONS, ENFORCEMENT
 from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.enforcement.rulings import RELEASED
 from streamdetect.worker.publisher import is_enforced
 
-SEEDS = int(os.environ.get("FAULT_SEEDS", "160"))
+SEEDS = int(os.environ.get("FAULT_SEEDS", "240"))
 DAY_MS = 86_400_000
 FAULTS_MAX = 12
 LEVELS = {"observe": 1, "rate_limit": 2, "verify": 3, "suspend": 4}
@@ -90,7 +91,10 @@ class History:
 
     async def _fault(self) -> None:
         alive = [one for one in self.group.members if one.ended is None and one.runs.is_set()]
-        kind = self.chance.choice(("crash", "crash", "join", "leave", "rebalance", "stop", "slow", "fail", "zombie"))
+        kinds = ("crash", "crash", "join", "leave", "rebalance", "stop", "slow", "fail", "zombie")
+        kind = self.chance.choice(
+            (*kinds, "clock", "clock", "clock") if self.brake else kinds
+        )  # nothing else goes by it
         victim = self.chance.choice(alive) if alive else None
         if victim is None:
             return
@@ -112,6 +116,8 @@ class History:
             asyncio.get_running_loop().call_later(5.0, setattr, self.broker, "slow_s", 0.0)
         elif kind == "fail":
             victim.sender.failing = True
+        elif kind == "clock":
+            victim.clock_wrong_s = self.chance.choice((-86_400.0, -600.0, 600.0, 3600.0))
         elif kind == "zombie":
             await self._stand_still(victim)
 

@@ -36,13 +36,15 @@ def decision(account="a", status="issued", **fields):
 
 @dataclass
 class Clock:
-    """Time that stands until it is moved, and how far behind the worker is."""
+    """Time that stands until it is moved, by how much the wall clock is wrong, and how far behind the worker is."""
 
     now_s: float = NOW_S
+    wrong_s: float = 0.0
     behind_s: float = 0.0
 
     def brake(self, per_minute=2, **bounds):
-        return Brake(per_minute, 300.0, lambda: self.now_s, lambda: self.behind_s, **bounds)
+        wall_s, now_s = lambda: self.now_s + self.wrong_s, lambda: self.now_s
+        return Brake(per_minute, 300.0, wall_s, lambda: self.behind_s, now_s=now_s, **bounds)
 
 
 @dataclass
@@ -94,6 +96,8 @@ def run(steps, per_minute):
                 del waiting[found.subject.value]
         elif step == "wait":
             clock.now_s += value
+        elif step == "set":
+            clock.wrong_s = value
         else:
             clock.behind_s = value
         restricted_while_behind |= clock.behind_s > 300 and len(outcome.restrictions) > before
@@ -114,6 +118,17 @@ def test_no_minute_holds_more_restrictions_than_allowed_and_none_come_from_behin
 def test_releases_pass_at_once_and_nothing_held_outlives_them(steps, per_minute):
     outcome, _ = run(steps, per_minute)
     assert sum(step == "release" for step, _ in steps) == sum(status == "released" for *_, status in outcome.passed)
+
+
+@given(
+    STEPS, st.integers(1, 4), st.lists(st.tuples(st.integers(0, 60), st.sampled_from([-86_400.0, -30.0, 0.0, 900.0])))
+)
+def test_a_wall_clock_that_is_set_changes_nothing_while_no_decision_is_over(steps, per_minute, jumps):
+    steps = [step for step in steps if step != ("wait", 61.0)]  # else an hour passes
+    jumping = list(steps)
+    for place, wrong_s in jumps:
+        jumping.insert(place, ("set", wrong_s))
+    assert run(jumping, per_minute)[0].passed == run(steps, per_minute)[0].passed
 
 
 @given(STEPS, st.integers(0, 4))
