@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     bootstrap_servers: str = Field(
         default="localhost:9092", min_length=1, description="broker addresses, host:port,..."
     )
+    cluster_id: str | None = Field(
+        default=None, min_length=1, description="refuse every other cluster; `streamdetect topics` prints the id"
+    )
     client_id: str = Field(default="streamdetect", min_length=1)
     security_protocol: SecurityProtocol = "PLAINTEXT"
     sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"

@@ -45,12 +45,18 @@ def _printed(kind: Literal["text", "strimzi", "acls"], settings: Settings) -> st
 
 
 def _json(report: TopicsReport) -> str:
-    shown = {"topics": report.partitions, "created": report.created, "unchecked": report.unchecked}
+    shown = {
+        "cluster_id": report.cluster_id,
+        "topics": report.partitions,
+        "created": report.created,
+        "unchecked": report.unchecked,
+    }
     return orjson.dumps(shown).decode()
 
 
 def _told(report: TopicsReport) -> str:
-    lines = [
+    lines = [f"cluster  {report.cluster_id}"]
+    lines += [
         f"{'created' if name in report.created else 'checked'}  {name}  {count} partitions"
         for name, count in report.partitions.items()
     ]

@@ -37,6 +37,7 @@ DENIED: Final = (ClusterAuthorizationFailedError, TopicAuthorizationFailedError)
 class TopicsReport:
     """What was done and found. ``unchecked``: topics whose settings we have no right to read."""
 
+    cluster_id: str
     partitions: Mapping[str, int]
     created: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
@@ -47,10 +48,12 @@ async def create_and_check(
 ) -> TopicsReport:
     """Create what is missing (unless told not to) and check partition counts and cleanup policies.
 
-    Raises ``UnreachableError`` when no broker answers in ``timeout_s``, rights are missing, or the topics do not fit.
+    Raises ``UnreachableError`` when no broker answers in ``timeout_s``, it is of another cluster than the settings say,
+    rights are missing, or the topics do not fit.
     """
     specs = plan(settings)
     async with _admin(settings, timeout_s) as admin:
+        cluster_id = await _demanded_cluster(admin, settings)
         if not settings.topic_admin:
             seen = await _touched(admin, specs)
             created: tuple[str, ...] = ()
@@ -61,12 +64,13 @@ async def create_and_check(
     if wrong := problems(specs, seen):
         raise UnreachableError(f"{settings.bootstrap_servers}: {'; '.join(wrong)}. {_advice(specs, seen)}")
     unchecked = tuple(name for name, topic in seen.items() if topic.cleanup is None)
-    return TopicsReport({name: topic.partitions for name, topic in seen.items()}, created, unchecked)
+    return TopicsReport(cluster_id, {name: topic.partitions for name, topic in seen.items()}, created, unchecked)
 
 
 async def demand_topic(settings: Settings, name: str, *, timeout_s: float = REACH_TIMEOUT_S) -> None:
-    """Raise ``UnreachableError`` if a topic is missing, or no broker answers in ``timeout_s``."""
+    """Raise ``UnreachableError`` for a missing topic, another cluster, or no answer in ``timeout_s``."""
     async with _admin(settings, timeout_s) as admin:
+        await _demanded_cluster(admin, settings)
         # By the list of all topics: asking by name would make some brokers create it.
         names = None if settings.topic_admin else [name]
         found = name in _healthy(await admin.describe_topics(names))
@@ -116,6 +120,17 @@ async def _admin(settings: Settings, timeout_s: float) -> AsyncIterator[AIOKafka
         ) from None
     finally:
         await admin.close()
+
+
+async def _demanded_cluster(admin: AIOKafkaAdminClient, settings: Settings) -> str:
+    """The id of the cluster, if it is the one wanted: an image's offsets mean nothing in a copy of its cluster."""
+    found = str((await admin.describe_cluster())["cluster_id"])
+    if settings.cluster_id not in (None, found):
+        raise UnreachableError(
+            f"{settings.bootstrap_servers}: this is cluster {found}, not {settings.cluster_id} as "
+            "STREAMDETECT_CLUSTER_ID demands; check STREAMDETECT_BOOTSTRAP_SERVERS"
+        )
+    return found
 
 
 async def _seen(admin: AIOKafkaAdminClient, specs: Iterable[TopicSpec]) -> dict[str, TopicSeen]:

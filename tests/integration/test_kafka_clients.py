@@ -13,7 +13,7 @@ from streamdetect.errors import UnreachableError
 from streamdetect.kafka.follower import Follower, read_all
 from streamdetect.kafka.outbox import Outbox, OutboxBounds
 from streamdetect.kafka.plan import ENFORCEMENT, LINKS, OVERRIDES, full_name, plan
-from streamdetect.kafka.topics import create_and_check
+from streamdetect.kafka.topics import create_and_check, demand_topic
 from streamdetect.messages.decision import Decision, Heartbeat, Subject
 from streamdetect.messages.override import Override
 from streamdetect.settings import Settings
@@ -86,6 +86,19 @@ async def test_missing_topics_are_not_created_when_told_not_to(settings):
 
 async def test_all_topics_are_there_after_a_check_on_any_tier(ready_settings):
     assert set((await create_and_check(ready_settings)).partitions) == {spec.name for spec in plan(ready_settings)}
+
+
+async def test_another_cluster_than_demanded_is_refused(ready_settings):
+    found = (await create_and_check(ready_settings)).cluster_id
+    demanding = ready_settings.model_copy(update={"cluster_id": found})
+    assert (await create_and_check(demanding)).cluster_id == found
+    other = ready_settings.model_copy(update={"cluster_id": "elsewhere"})
+    for asked in (create_and_check(other), demand_topic(other, ready_settings.topic("overrides.v1"))):
+        with pytest.raises(
+            UnreachableError, match=f"this is cluster {found}, not elsewhere.*BOOTSTRAP_SERVERS"
+        ) as caught:
+            await asked
+        assert caught.value.exit_code == 4
 
 
 async def test_an_absent_broker_is_one_clear_error():

@@ -171,6 +171,10 @@ def test_missing_topics_are_named(place):
     assert "streamdetect topics" in line
 
 
+def test_another_cluster_than_demanded_is_named(place):
+    assert "not elsewhere as STREAMDETECT_CLUSTER_ID demands" in refused(place, CLUSTER_ID="elsewhere")
+
+
 def test_unequal_partition_counts_are_named(place, broker):
     place.settings.topic("requests.v1")
     broker.create_topics([place.name + "odd"], partitions=3)
