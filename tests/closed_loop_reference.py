@@ -23,7 +23,7 @@ class Member:
 
     def __init__(self, campaign, pool, root=None):
         self.campaign, self.pool, self.root = campaign, pool, root or self
-        self.identity, self.exit = None, None
+        self.identity, self.exit, self.in_use = None, None, False
         self.given_up_at, self.refused_at, self.refusals = None, None, 0
         self.heir, self.heir_from, self.generations = None, None, 0
         self.taken = Counter()
@@ -143,6 +143,8 @@ class Story:
             planner.exit = event.get("client_ip")
             if planner.identity is None:
                 planner.identity = {name: event[name] for name in IDENTITY if name in event}
+            if not planner.in_use and self.counts(event):
+                planner.in_use = True
                 met.append(planner)
         return sender
 

@@ -40,7 +40,7 @@ class Subject:
 class Account:
     def __init__(self, label):
         self.label = label
-        self.requests, self.denied, self.planned, self.gained = [], 0, 0, []
+        self.requests, self.attacks, self.denied, self.planned, self.gained = [], [], 0, 0, []
         self.first_action = {}
         self.episodes = Counter()
         self.own_level, self.own_until = 0, 0
@@ -108,6 +108,7 @@ def request(event, account, subjects, restricted, hours, cover):
     account.act(level, now)
     counts = label["label"] == "campaign" and (event["account_id"], event["event_id"]) not in cover
     account.planned += counts
+    account.attacks += [now] if counts else []
     shared = [record for name, record in found if name[0] != "account"]
     strongest = max((record.level for record in shared), default=0)
     if strongest and not (account.own_level > strongest and account.own_until > now):

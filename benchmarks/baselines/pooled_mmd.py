@@ -13,6 +13,7 @@ The kernel is that of ``features``. Estimates are unbiased: a window from the re
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,38 @@ _NULLS_KEPT = 200
 _Key = tuple[str, int, bool]
 
 
-def squared_mmd(first_sum: NDArray[np.float64], first: float, second_sum: NDArray[np.float64], second: float) -> float:
-    """Unbiased squared MMD of two samples, from sums of features with phi(x) . phi(x) = 1 and their sizes."""
-    within_first = (first_sum @ first_sum - first) / (first * (first - 1))
-    within_second = (second_sum @ second_sum - second) / (second * (second - 1))
-    return float(within_first + within_second - 2 * (first_sum @ second_sum) / (first * second))
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Texts with weights: sum of w phi(x), where phi(x) . phi(x) = 1, sum of w, sum of w squared."""
+
+    total: NDArray[np.float64]
+    weight: float
+    squares: float
+
+    @classmethod
+    def of(cls, rows: NDArray[Any]) -> "Sample":
+        """Texts that weigh 1."""
+        return cls(rows.sum(axis=0, dtype=np.float64), float(len(rows)), float(len(rows)))
+
+    def __add__(self, other: "Sample") -> "Sample":
+        return Sample(self.total + other.total, self.weight + other.weight, self.squares + other.squares)
+
+    def __sub__(self, other: "Sample") -> "Sample":
+        return Sample(self.total - other.total, self.weight - other.weight, self.squares - other.squares)
+
+    def halved(self) -> "Sample":
+        """The same texts at half the weight."""
+        return Sample(self.total / 2, self.weight / 2, self.squares / 4)
+
+    @property
+    def within(self) -> float:
+        """Mean kernel of two different texts."""
+        return float(self.total @ self.total - self.squares) / (self.weight * self.weight - self.squares)
+
+
+def squared_mmd(first: Sample, second: Sample) -> float:
+    """Unbiased squared MMD of two samples."""
+    return first.within + second.within - 2 * float(first.total @ second.total) / (first.weight * second.weight)
 
 
 @dataclass(slots=True)
@@ -59,12 +87,11 @@ class PooledMmd:
     features: Features = field(default_factory=Features)
     _pools: dict[_Key, _Pool] = field(default_factory=dict)
     _nulls: dict[str, deque[float]] = field(default_factory=dict)
-    _sum: NDArray[np.float64] = field(init=False)
-    _size: float = 0.0
+    _reference: Sample = field(init=False)
     _decayed_at: int | None = None
 
     def __post_init__(self) -> None:
-        self._sum = np.zeros(2 * self.features.frequencies)
+        self._reference = Sample(np.zeros(2 * self.features.frequencies), 0.0, 0.0)
 
     def round(self, columns: RequestColumns, start_ms: int) -> list[Decision]:
         """Add the prompts of a round to their pools, and test those that are full."""
@@ -76,9 +103,7 @@ class PooledMmd:
             return []
         self._decay(int(requests.at[rows[0]]))
         made = self.features.of(requests.columns.texts, Spans(prompt.start[rows], prompt.end[rows]))
-        trusted = requests.trusted[rows]
-        self._sum += made[trusted].sum(axis=0, dtype=np.float64)
-        self._size += int(np.count_nonzero(trusted))
+        self._reference += Sample.of(made[requests.trusted[rows]])
         found: list[Decision] = []
         for index, row in enumerate(rows.tolist()):
             for key in _pools_of(requests, row):
@@ -90,12 +115,13 @@ class PooledMmd:
         return []
 
     def _decay(self, at: int) -> None:
-        """Halve the reference once a day."""
+        """Halve the reference once a day. Windows of it that span that are dropped: their parts weigh differently."""
         if self._decayed_at is None:
             self._decayed_at = at
         while at - self._decayed_at >= DAY_MS:
-            self._sum, self._size = self._sum / 2, self._size / 2
+            self._reference = self._reference.halved()
             self._decayed_at += DAY_MS
+            self._pools = {key: pool for key, pool in self._pools.items() if not key[2]}
 
     def _add(self, key: _Key, account: int, at: int, vector: Vectors) -> list[Decision]:
         pool = self._pools.get(key)
@@ -115,24 +141,24 @@ class PooledMmd:
     def _judge(self, key: _Key, pool: _Pool, at: int) -> list[Decision]:
         kind, _, trusted = key
         rows = np.array(pool.rows, np.float64)
-        total = rows.sum(axis=0)
+        window, reference = Sample.of(rows), self._reference
         nulls = self._nulls.setdefault(kind, deque(maxlen=_NULLS_KEPT))
         if trusted:
-            if self._size - len(rows) >= self.reference_min:
-                nulls.append(squared_mmd(total, len(rows), self._sum - total, self._size - len(rows)))
+            if reference.weight - window.weight >= self.reference_min:
+                nulls.append(squared_mmd(window, reference - window))
             return []
-        if len(nulls) < self.nulls_min or self._size < self.reference_min:
+        if len(nulls) < self.nulls_min or reference.weight < self.reference_min:
             return []
-        value = squared_mmd(total, len(rows), self._sum, self._size)
+        value = squared_mmd(window, reference)
         threshold = float(max(nulls) + self.margin * np.std(nulls))
         if value <= threshold:
             return []
         reason = Reason(
             family="content", signal=f"pooled-mmd.{kind}", value=value, threshold=threshold, window_ms=self.window_ms
         )
-        reference = self._sum / self._size
-        away = rows.mean(axis=0) - reference
-        middle = (rows.mean(axis=0) + reference) @ away / 2
+        usual = reference.total / reference.weight
+        away = rows.mean(axis=0) - usual
+        middle = (rows.mean(axis=0) + usual) @ away / 2
         accounts = np.array(pool.accounts, np.uint64)
         found: list[Decision] = []
         for account in dict.fromkeys(pool.accounts):

@@ -67,7 +67,7 @@ def requests_of(columns: RequestColumns) -> Requests:
         columns=columns,
         at=columns.occurred_at,
         account=hash_spans(columns.identifiers, columns.account_id.start, columns.account_id.end, np.uint64(0)),
-        address=np.select([four, six], [low + np.uint64(2), high | _SIX], np.uint64(0)),
+        address=np.select([four, six], [low + np.uint64(2), (high << np.uint64(1)) | _SIX], np.uint64(0)),
         subnet=np.select(
             [four, six],
             [(low >> np.uint64(9) << np.uint64(9)) + np.uint64(2), high >> np.uint64(16) << np.uint64(16) | _SIX],

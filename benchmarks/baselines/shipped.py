@@ -19,8 +19,8 @@ class Shipped:
         self._rounds = Rounds(self.policy, "live", 1, 2_000)
 
     def round(self, columns: RequestColumns, start_ms: int) -> list[Decision]:
-        """Run one round."""
-        return self._rounds.round(columns, start_ms)
+        """Run one round, evidence and all: like every detector it has had its say when the next one begins."""
+        return self._rounds.round(columns, start_ms) + self._rounds.finish()
 
     def finish(self) -> list[Decision]:
         """Let the evidence of the last round take effect."""

@@ -17,6 +17,7 @@ _CODE = (
     *(f"streamdetect/{name}" for name in ("kernels", "messages", "pipeline", "policies", "replay", "traffic")),
     "benchmarks/baselines",
     "benchmarks/harness/cells.py",
+    "benchmarks/harness/plan.py",
 )
 _SUFFIXES = {".py", ".toml"}
 _LIBRARIES = ("numpy", "numba", "scipy", "datasketch")

@@ -4,6 +4,7 @@ A detector gets decoded request events and nothing else; labels and cover are re
 """
 
 import time
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,10 +56,10 @@ def traffic(task: Task, folder: Path) -> dict[str, Any]:
 
 
 def spec_of(task: Task) -> Spec:
-    """What ``simulate`` is told for a task."""
+    """What ``simulate`` is told for a task. Each row has people of its own, or an honest account would count often."""
     return Spec(
-        scenarios=task.row, seed=task.seed, scale=task.scale, days=task.days, background=task.background,
-        data=task.data, split=task.side if task.data else None,
+        scenarios=task.row, seed=task.seed << 32 | zlib.crc32(task.row.encode()), scale=task.scale, days=task.days,
+        background=task.background, data=task.data, split=task.side if task.data else None,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Cells of several seeds as one line: what the tables show of a row and a detector.
 
-Counts are added over seeds and then divided; a rung means "or stronger" except in false actions, which count unbroken
-episodes at exactly that rung. What cannot be said is ``None``.
+Counts are added over seeds and then divided, shares of a campaign's accounts are means over seeds; a rung means "or
+stronger" except in false actions, which count unbroken episodes at exactly that rung. What cannot be said is ``None``.
 """
 
 from collections import defaultdict

@@ -99,6 +99,8 @@ def replay(
         raise UsageError("grading and the closed loop need --labels")
     if not closed_loop and (attack or manifest or reaction or passes):
         raise UsageError("--attack, --manifest, --reaction and --passes are about the closed loop; add --closed-loop")
+    if not 0 <= seed < 1 << 64:
+        raise UsageError("--seed must be from 0 to 2**64 - 1")
     if closed_loop and decisions is not None:
         raise UsageError("--decisions were made already, so there is no loop to close")
     grading = None
@@ -142,7 +144,8 @@ def _tell(summary: dict[str, Any], output: Path, *, json: bool) -> None:
         return
     decided = ", ".join(f"{count} {action}" for action, count in summary["decisions"].items() if count) or "none"
     speed = summary["events"] / max(summary["wall_seconds"], 1e-9)
-    read = f"{summary['events']:,} events of {summary['accounts']:,} accounts"
+    accounts = "" if summary["accounts"] is None else f" of {summary['accounts']:,} accounts"
+    read = f"{summary['events']:,} events{accounts}"
     print(f"{read} in {summary['wall_seconds']:.1f} s ({speed:,.0f}/s)")
     print(f"decisions: {decided}")
     if summary["dead_letters"]:

@@ -2,11 +2,11 @@
 
 What a refused exchange goes through is told in ``messages/reaction.py``; a refusal is any answer but service, a limit
 too. Stated here: a campaign reacts between rounds, so nothing is sent again before the next one. A sibling is an
-account of the same campaign and cohort that has been heard of and not been given up; it sends under its own name and
-from its own exit. Eight are drawn; if all have taken over what they may that day, the exchange is not sent. A fresh
-account has its predecessor's exit and standing, is as old as it is in use, and shares a card with seven other fresh
-ones. Whose template is lost: the one of the refusal that ended an account. Without a list of templates a campaign has
-one. Everything is drawn from hashes of ids, so the same traffic plays the same way.
+account of the same campaign and cohort that has sent a planned exchange and not been given up; it sends under its own
+name and from its own exit. Eight are drawn; if all have taken over what they may that day, the exchange is not sent. A
+fresh account has its predecessor's exit and standing, is as old as it is in use, and shares a card with seven other
+fresh ones. Whose template is lost: the one of the refusal that ended an account. Without a list of templates a campaign
+has one. Everything is drawn from hashes of ids, so the same traffic plays the same way.
 """
 
 import heapq
@@ -32,6 +32,7 @@ ACCOUNTS_PER_CARD = 8
 _NEVER_MS = np.iinfo(np.int64).max
 _DAY_MS = 86_400_000
 _DRAWS = 8  # siblings looked at before an exchange is not sent
+_UNMET, _MET, _IN_USE = 0, 1, 2  # by the campaign: who only has cover traffic so far is met and not in use
 _LOST, _AGAIN, _MOVES = 1, 2, 3  # what becomes of a refused exchange
 
 _ATTACKER = np.dtype(
@@ -144,17 +145,19 @@ class Attackers:
             row = heapq.heappop(self._arriving)[1]
             if self._state[row]["given_up_at"] == _NEVER_MS:
                 self._pools.join(int(self._state[row]["pool"]), row)
-        sender, fate, met = wave.sender.copy(), wave.fate.copy(), np.zeros(len(wave), np.bool_)
+        sender, fate = wave.sender.copy(), wave.fate.copy()
+        met, taken_up = np.zeros(len(wave), np.bool_), np.zeros(len(wave), np.bool_)
         columns = wave.columns
         _find_senders(
             self.truth.accounts.rows, self._state, self._numbers,
             self._pools.members, self._pools.start, self._pools.length,
             wave.request, wave.planner, wave.sibling, wave.moves, columns.occurred_at,
-            columns.address_family, columns.address_high, columns.address_low, sender, fate, met,
+            columns.address_family, columns.address_high, columns.address_low, wave.counts, sender, fate, met, taken_up,
         )  # fmt: skip
         for index in np.flatnonzero(met).tolist():
+            self._identities[int(sender[index])] = identity_of(columns, index)
+        for index in np.flatnonzero(taken_up).tolist():
             row = int(sender[index])
-            self._identities[row] = identity_of(columns, index)
             self._pools.join(int(self._state[row]["pool"]), row)
         return replace(wave, sender=sender, fate=fate), self._disguised(wave, columns, sender, fate)
 
@@ -258,7 +261,7 @@ class Attackers:
         )  # fmt: skip
         self._grow()
         self._roots[heir], self._identities[heir] = root, identity
-        self._state[heir]["pool"], self._state[heir]["met"] = self._state[row]["pool"], 1
+        self._state[heir]["pool"], self._state[heir]["met"] = self._state[row]["pool"], _IN_USE
         self._state[row]["heir"], self._state[row]["heir_from"] = heir, ready
         heapq.heappush(self._arriving, (ready, heir))
 
@@ -326,9 +329,11 @@ def _find_senders(
     family: NDArray[np.uint8],
     high: NDArray[np.uint64],
     low: NDArray[np.uint64],
+    counts: NDArray[np.bool_],
     sender: NDArray[np.int64],
     fate: NDArray[np.uint8],
     met: NDArray[np.bool_],
+    taken_up: NDArray[np.bool_],
 ) -> None:
     for index in range(len(planner)):
         who = planner[index]
@@ -354,9 +359,10 @@ def _find_senders(
         elif at == who and not sibling[index]:
             state[at].address_family = family[index]
             state[at].address_high, state[at].address_low = high[index], low[index]
-            if state[at].met == 0:
-                state[at].met = 1
-                met[index] = True
+            if state[at].met == _UNMET:
+                state[at].met, met[index] = _MET, True
+            if state[at].met == _MET and counts[index]:
+                state[at].met, taken_up[index] = _IN_USE, True
 
 
 @njit(cache=True, nogil=True)

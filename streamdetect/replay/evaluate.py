@@ -150,7 +150,7 @@ def _count_exchanges(
         if fate[index] == UNSENT or sender[index] < 0:
             continue
         record = rows[sender[index]]
-        if record.first_at == 0:
+        if record.first_at == 0 and (counts[index] or record.label != CAMPAIGN):
             record.first_at = now
         day = np.int32(now // _DAY_MS)
         if day > record.last_day:

@@ -30,7 +30,7 @@ _DIGITS = 6
 class _Group:
     """Rows of ``ACCOUNT``: campaign accounts, honest ones that precision is measured against, honest ones of its own.
 
-    ``start`` has an entry for each campaign of the labels: its first request (ms), ``_NEVER_MS`` if it had none.
+    ``start`` has an entry for each campaign of the labels: its first exchange (ms), ``_NEVER_MS`` if it had none.
     """
 
     attack: Rows
@@ -50,7 +50,10 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     attack, honest = rows[rows["label"] == CAMPAIGN], rows[rows["label"] == LEGIT]
     start = _starts(attack, len(truth.campaigns))
     found = _figures(_Group(attack, honest, honest, start))
-    found["evaluation"] |= {"blast_radius": _blast_radius(evaluation), "horizons_from": "first request of the campaign"}
+    found["evaluation"] |= {
+        "blast_radius": _blast_radius(evaluation),
+        "horizons_from": "first exchange of the campaign",
+    }
     found["per_campaign"] = {
         name: _figures(_Group(attack[attack["campaign"] == number], honest, honest[:0], start))
         for number, name in enumerate(truth.campaigns)
@@ -132,13 +135,13 @@ def budget(attack: Rows) -> dict[str, Any]:
 
 
 def _time_to_first(group: _Group, rung: int) -> float | None:
-    """Seconds from a campaign's first request to the first action on an account of it; the median over campaigns.
+    """Seconds from a campaign's first exchange to the first action on an account of it; the median over campaigns.
 
     A campaign that was never acted on counts as later than every other.
     """
     first = np.full(len(group.start), _NEVER_MS, np.int64)
-    acted = group.attack[group.attack["first_action_at"][:, rung] > 0]
-    np.minimum.at(first, acted["campaign"], acted["first_action_at"][:, rung])
+    acted = group.attack[(group.attack["first_action_at"][:, rung] > 0) & (group.attack["first_at"] > 0)]
+    np.minimum.at(first, acted["campaign"], acted_at(acted, rung))
     present = np.unique(group.attack["campaign"][group.attack["first_at"] > 0])
     return _median_wait(
         [
@@ -149,15 +152,14 @@ def _time_to_first(group: _Group, rung: int) -> float | None:
 
 
 def _time_to_share(group: _Group, share: float) -> float | None:
-    """Seconds from a campaign's first request until that share of its accounts heard of by then is restricted.
+    """Seconds from a campaign's first exchange until that share of its accounts in use by then is restricted.
 
     The first time, the median over campaigns as in ``_time_to_first``.
     """
     waits = []
     for number in np.unique(group.attack["campaign"][group.attack["first_at"] > 0]).tolist():
         mine = group.attack[(group.attack["campaign"] == number) & (group.attack["first_at"] > 0)]
-        hit = np.sort(mine["first_action_at"][:, RATE_LIMIT - 1])
-        hit = hit[hit > 0]
+        hit = np.sort(acted_at(mine[mine["first_action_at"][:, RATE_LIMIT - 1] > 0], RATE_LIMIT - 1))
         heard = np.searchsorted(np.sort(mine["first_at"]), hit, "right")
         enough = np.flatnonzero(np.arange(1, len(hit) + 1) >= share * heard)
         waits.append((int(hit[enough[0]]) - int(group.start[number])) / 1000 if len(enough) else float("inf"))
@@ -171,13 +173,19 @@ def _median_wait(waits: list[float]) -> float | None:
     return round((waits[(len(waits) - 1) // 2] + waits[len(waits) // 2]) / 2, 3)
 
 
+def acted_at(rows: Rows, rung: int) -> NDArray[np.int64]:
+    """When accounts that were acted on are so for their campaign: not before they send an exchange of it."""
+    found: NDArray[np.int64] = np.maximum(rows["first_action_at"][:, rung], rows["first_at"])
+    return found
+
+
 def _reached(rows: Rows, rung: int, until: NDArray[np.int64] | int) -> Flags:
     at = rows["first_action_at"][:, rung]
     return np.asarray((at > 0) & (at <= until))
 
 
 def _caught(group: _Group, rung: int, horizon_ms: int | None) -> tuple[int, int]:
-    """How many campaign accounts were acted on, of how many that had sent by then."""
+    """How many campaign accounts were acted on, of how many that had sent an exchange of it by then."""
     attack = group.attack
     start = group.start[attack["campaign"]]
     until = (

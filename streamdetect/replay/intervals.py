@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 _TAIL = 0.025
 _EXACT_UP_TO = 200
-_Z = 1.959963984540054  # normal quantile of 0.975
+_Z, _Z_ONE_SIDED = 1.959963984540054, 1.6448536269514722  # normal quantiles of 0.975 and 0.95
 REPLICATES = 1000
 
 
@@ -30,19 +30,26 @@ def poisson_interval(count: int) -> tuple[float, float]:
 def poisson_upper(count: int) -> float:
     """The mean that a count of at most this many would be too small for with a confidence of 95 %, one-sided.
 
+    Exact up to a count of 200, then by Wilson and Hilferty.
+
     >>> round(poisson_upper(0), 3), round(poisson_upper(3), 3)
     (2.996, 7.754)
     """
+    if count > _EXACT_UP_TO:
+        return _by_wilson_and_hilferty(count + 1, _Z_ONE_SIDED)
     return _solved(lambda mean: _cdf(count, mean) > 2 * _TAIL, count)
 
 
 def _bound(count: int, *, lower: bool) -> float:
     if count > _EXACT_UP_TO:
-        degrees, z = (count, -_Z) if lower else (count + 1, _Z)
-        return float(degrees * (1 - 1 / (9 * degrees) + z / (3 * math.sqrt(degrees))) ** 3)
+        return _by_wilson_and_hilferty(count, -_Z) if lower else _by_wilson_and_hilferty(count + 1, _Z)
     if lower:
         return _solved(lambda mean: 1 - _cdf(count - 1, mean) < _TAIL, count)
     return _solved(lambda mean: _cdf(count, mean) > _TAIL, count)
+
+
+def _by_wilson_and_hilferty(degrees: int, z: float) -> float:
+    return float(degrees * (1 - 1 / (9 * degrees) + z / (3 * math.sqrt(degrees))) ** 3)
 
 
 def _solved(too_small: Callable[[float], bool], count: int) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 from streamdetect.messages.decision import ACTIONS
 from streamdetect.replay.charts import Series, binned, lines, moment, whiskers
 from streamdetect.replay.evaluate import HOUR_MS, Evaluation
+from streamdetect.replay.figures import acted_at
 from streamdetect.replay.truth import CAMPAIGN
 
 _COLOURS: Final = {
@@ -68,7 +69,8 @@ class DecisionLog:
 def page(summary: Mapping[str, Any], log: DecisionLog, evaluation: Evaluation | None) -> str:
     """The report of a replay as HTML."""
     policy = summary["policy"]
-    traffic = f"{summary['events']:,} events of {summary['accounts']:,} accounts"
+    accounts = "" if summary["accounts"] is None else f" of {summary['accounts']:,} accounts"
+    traffic = f"{summary['events']:,} events{accounts}"
     by = f"policy {escape(policy['id'])} version {policy['version']} ({escape(policy['hash'][:8])})"
     days, mode = summary["event_seconds"] / 86_400, f"mode {summary['mode']}, streamdetect {summary['version']}"
     parts = ["<h1>Replay</h1>", f"<p>{traffic}, {days:.2f} days; {by}, {mode}. Times are UTC.</p>"]
@@ -111,7 +113,7 @@ def _attack_charts(evaluation: Evaluation) -> list[str]:
         *_card("Leakage over time", f"The campaigns' exchanges an {unit}: planned, and served.", exchanges),
         *_card(
             "Reach over time",
-            "Share of the campaign accounts heard of so far that were put on a rung or a stronger one.",
+            "Share of the campaign accounts in use so far that were put on a rung or a stronger one.",
             lines(at, _reach(evaluation, at), percent=True),
         ),
     ]
@@ -124,8 +126,8 @@ def _reach(evaluation: Evaluation, times_ms: Sequence[int]) -> list[Series]:
     heard = np.searchsorted(np.sort(attack["first_at"]), ends)
     series = []
     for rung, action in enumerate(ACTIONS):
-        acted = attack["first_action_at"][:, rung]
-        reached = np.searchsorted(np.sort(acted[acted > 0]), ends)
+        acted = attack[attack["first_action_at"][:, rung] > 0]
+        reached = np.searchsorted(np.sort(acted_at(acted, rung)), ends)
         shares = zip(reached.tolist(), heard.tolist(), strict=True)
         values = [part / whole if whole else None for part, whole in shares]
         series.append(Series(f"{action} or stronger", values, _COLOURS[action]))

@@ -40,8 +40,8 @@ ACCOUNT = np.dtype(
         ("last_hour", "i4"),  # newest hour counted as active ...
         ("last_hit_hour", "i4"),  # ... and as restricted
         ("episodes", "i4", (RUNGS,)),  # unbroken stretches at exactly each rung
-        ("first_at", "i8"),  # event times in ms, 0 for never
-        ("first_action_at", "i8", (RUNGS,)),  # at each rung or a stronger one
+        ("first_at", "i8"),  # first request, of a campaign's account the first that is no cover; ms, 0 for never
+        ("first_action_at", "i8", (RUNGS,)),  # the same, at each rung or a stronger one
         ("sent", "i8"),  # requests that reached the gateway
         ("denied", "i8"),
         ("planned", "i8"),  # exchanges that this account was to have

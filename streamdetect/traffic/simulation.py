@@ -139,10 +139,11 @@ class Simulation:
             reaction = strand.cohort.scenario.reaction
             if reaction is None or not reaction.template_losses or not isinstance(strand.voice, TemplatesVoice):
                 continue
-            first, count = strand.voice.count, max(_SPARE_TEMPLATES_MIN, strand.voice.count)
-            numbers = np.repeat(first + np.arange(count), _SPARE_PROMPTS)
+            # Those of the last days of a rotation, which no run comes to.
+            count = min(strand.voice.templates, max(_SPARE_TEMPLATES_MIN, strand.voice.count))
+            numbers = np.repeat(strand.voice.templates - 1 - np.arange(count), _SPARE_PROMPTS)
             keys = mix(np.arange(len(numbers), dtype=np.uint64) + np.full(len(numbers), self._event_key, np.uint64))
-            prompts = strand.voice.worded(numbers % strand.voice.templates, salted(keys, 795))
+            prompts = strand.voice.worded(numbers, salted(keys, 795))
             name = strand.cohort.scenario.name.encode()
             yield joined(
                 b'{"campaign_id":"', name, b'","template":', decimals(numbers), b',"prompt":"', prompts, b'"}\n'

@@ -10,7 +10,7 @@ from baselines.co_share import CoShare, components
 from baselines.docket import Docket, Response
 from baselines.features import Features, counts_of
 from baselines.pair_lsh import PairLsh, bands_of
-from baselines.pooled_mmd import PooledMmd, squared_mmd
+from baselines.pooled_mmd import PooledMmd, Sample, squared_mmd
 from events import DAY_MS, START_MS, columns_of, first_hits, run, times_of_meeting
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -158,21 +158,31 @@ def test_accounts_that_send_the_same_two_prompts_are_found_and_others_not():
     assert set(found) == {f"twins{number}" for number in range(5)}
 
 
-def test_mmd_is_its_formula():
-    random = np.random.default_rng(1)
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1 << 32), st.integers(0, 3))
+def test_mmd_is_its_formula_whatever_texts_weigh(seed, halvings):
+    random = np.random.default_rng(seed)
     first, second = random.standard_normal((7, 6)), random.standard_normal((11, 6))
     first /= np.linalg.norm(first, axis=1)[:, None]
     second /= np.linalg.norm(second, axis=1)[:, None]
 
-    def mean_kernel(one, other, *, same):
-        values = one @ other.T
-        return values.mean() if not same else (values.sum() - np.trace(values)) / (len(one) * (len(one) - 1))
+    weights = np.where(np.arange(11) < 6, 0.5**halvings, 1.0)
+
+    def mean_kernel(one, other, weight, *, same):
+        pairs = weight * (1 - np.eye(len(one)) if same else 1)
+        return (pairs * (one @ other.T)).sum() / pairs.sum()
 
     expected = (
-        mean_kernel(first, first, same=True) + mean_kernel(second, second, same=True)
-        - 2 * mean_kernel(first, second, same=False)
-    )  # fmt: skip
-    assert squared_mmd(first.sum(axis=0), 7, second.sum(axis=0), 11) == pytest.approx(expected, abs=1e-12)
+        mean_kernel(first, first, np.ones((7, 7)), same=True)
+        + mean_kernel(second, second, np.outer(weights, weights), same=True)
+        - 2 * mean_kernel(first, second, np.outer(np.ones(7), weights), same=False)
+    )
+    old = Sample.of(second[:6])
+    for _ in range(halvings):
+        old = old.halved()
+    reference = old + Sample.of(second[6:])
+    assert squared_mmd(Sample.of(first), reference) == pytest.approx(expected, abs=1e-12)
+    assert squared_mmd(Sample.of(first), reference + old - old) == pytest.approx(expected, abs=1e-12)
 
 
 def test_features_give_the_gaussian_kernel():

@@ -155,19 +155,19 @@ def check(found, attack, against, honest):
     gained = [entry for one in attack for entry in one.gained]
     planned = sum(one.planned for one in attack)
     assert found["leakage"] == ratio(len(gained), planned)
-    used = sorted(len(one.gained) for one in attack if one.requests)
+    used = sorted(len(one.gained) for one in attack if one.attacks)
     assert (found["exchanges_per_account"]["median"] is None) == (not used)
     if used:
         middle = len(used) // 2
         assert found["exchanges_per_account"]["median"] == (used[middle] + used[~middle]) / 2
     starts = {
-        name: min((at for a in attack if a.label["campaign_id"] == name for at in a.requests), default=None)
+        name: min((at for a in attack if a.label["campaign_id"] == name for at in a.attacks), default=None)
         for name in ("one", "two")
     }
     for action, rung in LEVELS.items():
         for horizon, ms in (("6h", 6 * HOUR_MS), ("24h", 24 * HOUR_MS), ("7d", 7 * DAY_MS), ("end", math.inf)):
             at = found["evaluation"]["at"][horizon]
-            present = [a for a in attack if a.requests and a.requests[0] <= starts[a.label["campaign_id"]] + ms]
+            present = [a for a in attack if a.attacks and a.attacks[0] <= starts[a.label["campaign_id"]] + ms]
             caught = [
                 a for a in present
                 if rung in a.first_action and a.first_action[rung] <= starts[a.label["campaign_id"]] + ms
@@ -183,7 +183,8 @@ def check(found, attack, against, honest):
         assert (rate["count"], rate["account_days"]) == (sum(one.episodes[rung] for one in honest), days)
         assert rate["value"] == (round(100_000 * rate["count"] / days, 6) if days else None)
         waits = sorted(
-            (min((a.first_action[rung] for a in attack if a.label["campaign_id"] == name and rung in a.first_action),
+            (min((max(a.first_action[rung], a.attacks[0]) for a in attack
+                  if a.label["campaign_id"] == name and rung in a.first_action and a.attacks),
                  default=math.inf) - start) / 1000
             for name, start in starts.items() if start is not None
         )  # fmt: skip
@@ -192,11 +193,11 @@ def check(found, attack, against, honest):
     for share, told in found["evaluation"]["time_to_restricted_s"].items():
         waits = []
         for name, start in starts.items():
-            mine = [a for a in attack if a.label["campaign_id"] == name and a.requests]
-            hits = sorted(a.first_action[2] for a in mine if 2 in a.first_action)
+            mine = [a for a in attack if a.label["campaign_id"] == name and a.attacks]
+            hits = sorted(max(a.first_action[2], a.attacks[0]) for a in mine if 2 in a.first_action)
             enough = (
                 at for place, at in enumerate(hits, 1)
-                if place >= {"50%": 0.5, "95%": 0.95}[share] * sum(a.requests[0] <= at for a in mine)
+                if place >= {"50%": 0.5, "95%": 0.95}[share] * sum(a.attacks[0] <= at for a in mine)
             )  # fmt: skip
             waits += [(next(enough, math.inf) - start) / 1000] if start is not None else []
         waits.sort()
