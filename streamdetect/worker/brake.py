@@ -21,7 +21,8 @@ RESTRICTING = ("issued", "renewed")
 class Brake:
     """``behind_s`` tells how far the worker is behind; while ``killed`` nothing new passes.
 
-    ``wall_s`` is the clock of expiries, ``now_s`` that of minutes; both in seconds.
+    ``wall_s`` is the clock of expiries, ``now_s`` that of minutes; both in seconds. ``stands`` tells whether what a
+    decision renews is in force: the renewal of one that lapsed or was dropped here is new to gateways.
     """
 
     per_minute: int
@@ -32,7 +33,9 @@ class Brake:
     held_max: int = 10_000
     now_s: Callable[[], float] = time.monotonic
     _passed: deque[float] = field(default_factory=deque)
+    stands: Callable[[Decision], bool] = lambda _decision: True
     _held: OrderedDict[str, tuple[Decision, int]] = field(default_factory=OrderedDict)  # with the partition it is of
+    _passing: dict[str, tuple[Decision, int]] = field(default_factory=dict)  # let go by ``due``, not delivered yet
     dropped: int = 0
 
     @property
@@ -41,13 +44,19 @@ class Brake:
         return len(self._held)
 
     def held_of(self, partition: int) -> list[Decision]:
-        """What waits of one partition, oldest first."""
-        return [decision for decision, home in self._held.values() if home == partition]
+        """What waits of one partition, oldest first, and what was let go and is on its way."""
+        waiting = (*self._passing.values(), *self._held.values())
+        return [decision for decision, home in waiting if home == partition]
+
+    def delivered(self) -> None:
+        """What ``due`` gave last is delivered."""
+        self._passing.clear()
 
     def forget(self, partition: int) -> None:
         """Drop what waits of a partition that went to another owner, who holds it now."""
-        for key in [key for key, (_, home) in self._held.items() if home == partition]:
-            del self._held[key]
+        for waiting in (self._held, self._passing):
+            for key in [key for key, (_, home) in waiting.items() if home == partition]:
+                del waiting[key]
 
     def go_on(self, decisions: Iterable[Decision], partition: int) -> None:
         """Hold what waited at the brake of a partition's last owner, and is logged as held already."""
@@ -64,7 +73,7 @@ class Brake:
             return [decision]
         if decision.expires_at <= self.wall_s() * 1000:
             return [decision.model_copy(update={"status": "lapsed"})]
-        if decision.status == "renewed" and key not in self._held:
+        if decision.status == "renewed" and key not in self._held and self.stands(decision):
             return [decision]
         if key not in self._held and self._take():
             return [decision]
@@ -74,7 +83,7 @@ class Brake:
         """Held decisions that may pass now, oldest first, and those that lapsed waiting."""
         ready = []
         now_ms = self.wall_s() * 1000
-        for key, (decision, _) in list(self._held.items()):
+        for key, (decision, home) in list(self._held.items()):
             if decision.expires_at <= now_ms:
                 ready.append(decision.model_copy(update={"status": "lapsed"}))
             elif self._take():
@@ -82,6 +91,7 @@ class Brake:
             else:
                 break
             del self._held[key]
+            self._passing[key] = decision, home
         return ready
 
     def _hold(self, key: str, decision: Decision, partition: int) -> list[Decision]:

@@ -74,6 +74,12 @@ class InForce:
         self._written: OrderedDict[bytes, _Written] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
+    def stands(self, decision: Decision) -> bool:
+        """Whether the topic has what a decision renews."""
+        record = self.records.get(_subject(decision.subject.key))
+        standing = None if record is None else record.tracks[0]
+        return standing is not None and standing.decision_id == decision.decision_id
+
     def wrote(self, key: bytes, revision: int, value: bytes | None, landed: "asyncio.Future[Stored]") -> None:
         """Remember what we sent; the newest of a subject counts."""
         self._written[key] = _Written(revision, value, landed)

@@ -150,8 +150,8 @@ class Worker:
             yield
 
     def _build(self, outbox: Outbox) -> faust.App:
-        settings, brake = self._settings, self._brake()
         assert self._in_force is not None
+        settings, brake = self._settings, self._brake(self._in_force)
         publisher = Publisher(
             settings, outbox, self._metrics, brake, guard=self._lease.check, wrote=self._in_force.wrote
         )
@@ -212,7 +212,7 @@ class Worker:
         """Publish what an override led to; no image that knows of it is written before."""
         if decisions:
             assert self._saver is not None
-            self._saver.hold(partition, lambda: None, asyncio.ensure_future(publisher.say(decisions, partition)))
+            self._saver.hold(partition, lambda: None, publisher.say(decisions, partition))
 
     def _every(self, interval_s: float, work: Callable[[], Any]) -> None:
         async def tick(*_: Any) -> None:
@@ -221,7 +221,7 @@ class Worker:
         assert self._app is not None
         self._app.timer(interval=interval_s)(tick)
 
-    def _brake(self) -> Brake | None:
+    def _brake(self, in_force: InForce) -> Brake | None:
         if self._settings.clock == "event":
             return None
         return Brake(
@@ -230,6 +230,7 @@ class Worker:
             time.time,
             self._pace.behind_s,
             self._controls.killed,
+            stands=in_force.stands,
         )
 
     async def _assigned(self, _app: Any, assigned: set[TP], **_: Any) -> None:

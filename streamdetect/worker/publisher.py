@@ -1,9 +1,14 @@
-"""Outcomes onto topics: packed rows, evidence, dead letters, decisions and what is in force, through one outbox."""
+"""Outcomes onto topics: packed rows, evidence, dead letters, decisions and what is in force, through one outbox.
+
+Decisions about a subject reach both topics in the order in which they were made, whatever their senders wait for, and
+what is put in force stands in the log before: whatever ends this process, the log knows all that gateways obey.
+"""
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 from streamdetect.errors import UnreachableError
 from streamdetect.kafka.plan import DEAD_LETTERS, DECISIONS, ENFORCEMENT, EVIDENCE, LINKS
@@ -13,9 +18,10 @@ from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.detector import Outcome
+from streamdetect.worker.turns import Turn, Turns
 
 Wrote = Callable[[bytes, int, bytes | None, "asyncio.Future[Stored]"], None]
-Sent = list["asyncio.Future[Stored]"]
+Sent = list["asyncio.Future[Any]"]
 
 
 class Publisher:
@@ -38,6 +44,7 @@ class Publisher:
         self._outbox, self._metrics, self._brake = outbox, metrics, brake
         self._guard, self._wrote = guard, wrote
         self._log_ends: dict[int, int] = {}
+        self._deciding, self._enforcing = Turns(), Turns()
         self._topics = {name: settings.topic(name) for name in (LINKS, EVIDENCE, DEAD_LETTERS, DECISIONS, ENFORCEMENT)}
         self._wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
@@ -48,10 +55,12 @@ class Publisher:
     async def send(self, outcome: Outcome, partition: int = 0) -> Sent:
         """Hand over what a chunk of a partition led to; the futures resolve on delivery.
 
-        Waits while the outbox is full.
+        Waits while the outbox is full. Decisions go first: their place is taken before anything is waited for.
         """
         self._guard()
         sent: Sent = []
+        if outcome.followed or outcome.decisions:
+            sent += await self._decided(self._deciding.take(), outcome.decisions, partition, outcome.followed)
         for owner, value in outcome.links:
             sent.append(await self._outbox.send(self._topics[LINKS], value, partition=owner))
         for owner, value in outcome.evidence:
@@ -59,44 +68,33 @@ class Publisher:
         for key, letter in outcome.dead_letters:
             self._metrics.counter("dead_letters").labels(letter.code).inc()
             sent.append(await self._outbox.send(self._topics[DEAD_LETTERS], letter.to_bytes(), key=key))
-        for decision in outcome.decisions:
-            sent += await self.publish(decision, partition)
         return sent
 
-    async def say(self, decisions: Iterable[Decision], partition: int) -> None:
-        """Publish decisions that no chunk led to; delivery is awaited."""
+    def say(self, decisions: Iterable[Decision], partition: int) -> "asyncio.Future[None]":
+        """Publish decisions that no chunk led to, in this moment's turn; done on delivery."""
         self._guard()
-        sent: Sent = []
-        for decision in decisions:
-            sent += await self.publish(decision, partition)
-        await asyncio.gather(*sent)
-
-    async def publish(self, decision: Decision, partition: int = 0) -> Sent:
-        """Log a decision, and put it in force if it is one that is enforced; the brake may hold it."""
-        sent: Sent = []
-        for passed in [decision] if self._brake is None else self._brake.judge(decision, partition):
-            if passed.status == "held" != decision.status:
-                self._metrics.counter("held").labels("brake").inc()
-            sent += await self._write(passed)
-        return sent
+        turn = self._deciding.take()
+        said = asyncio.ensure_future(self._delivered(self._decided(turn, list(decisions), partition)))
+        said.add_done_callback(lambda _: turn.give_up())  # it may be cancelled before it begins
+        return said
 
     async def enforce_again(self, decisions: Iterable[Decision]) -> Sent:
         """Put in force what stands in the log already: its writer may have ended in between."""
         self._guard()
-        return [await self._enforce(decision, decision.to_bytes()) for decision in decisions if is_enforced(decision)]
+        return await self._decided(self._deciding.take(), (), 0, decisions)
 
     async def release_held(self) -> None:
-        """Publish what the brake lets pass by now; delivery is awaited."""
+        """Publish what the brake lets pass by now; delivery is awaited. Until then images hold it as held."""
         if self._brake is None:
             return
         self._guard()
-        sent: Sent = []
-        for decision in self._brake.due():
-            sent += await self._write(decision)
+        async with self._deciding.take():
+            sent = await self._write(self._brake.due())
         self._metrics.gauge("queue_records").labels("brake").set(self._brake.held)
         dropped, self._brake.dropped = self._brake.dropped, 0
         self._metrics.counter("evictions").labels("held").inc(dropped)
         await asyncio.gather(*sent)
+        self._brake.delivered()
 
     async def beat(self, heartbeat: Heartbeat) -> None:
         """Tell gateways that a partition is looked after."""
@@ -104,17 +102,60 @@ class Publisher:
         topic = self._topics[ENFORCEMENT]
         await (await self._outbox.send(topic, heartbeat.to_bytes(), key=heartbeat.key.encode()))
 
-    async def _write(self, decision: Decision) -> Sent:
-        stamped = decision.model_copy(update={"published_at": self._wall_ms()})
-        key, value = decision.subject.key.encode(), stamped.to_bytes()
-        labels = (decision.action, decision.status, str(decision.simulated).lower())
-        self._metrics.counter("decisions").labels(*labels).inc()
-        logged = await self._outbox.send(self._topics[DECISIONS], value, key=key)
-        logged.add_done_callback(self._note_log_end)
-        sent = [logged]
-        if is_enforced(decision):
-            sent.append(await self._enforce(decision, value))
-        return sent
+    async def _decided(
+        self, turn: Turn, decisions: Sequence[Decision], partition: int, followed: Iterable[Decision] = ()
+    ) -> Sent:
+        """Put in force what was followed in the log, then publish decisions; the brake may hold some."""
+        async with turn:
+            again = [(decision, decision.to_bytes()) for decision in followed if is_enforced(decision)]
+            sent: Sent = [self._in_force((), again)] if again else []
+            return sent + await self._write([passed for one in decisions for passed in self._judged(one, partition)])
+
+    def _judged(self, decision: Decision, partition: int) -> list[Decision]:
+        """What the brake makes of a decision."""
+        if self._brake is None:
+            return [decision]
+        passed = self._brake.judge(decision, partition)
+        if decision.status != "held":
+            self._metrics.counter("held").labels("brake").inc(sum(one.status == "held" for one in passed))
+        return passed
+
+    async def _write(self, decisions: Iterable[Decision]) -> Sent:
+        """Log decisions, and put in force those that are enforced."""
+        sent: Sent = []
+        enforced = []
+        for decision in decisions:
+            stamped = decision.model_copy(update={"published_at": self._wall_ms()})
+            value = stamped.to_bytes()
+            labels = (decision.action, decision.status, str(decision.simulated).lower())
+            self._metrics.counter("decisions").labels(*labels).inc()
+            logged = await self._outbox.send(self._topics[DECISIONS], value, key=decision.subject.key.encode())
+            logged.add_done_callback(self._note_log_end)
+            sent.append(logged)
+            if is_enforced(decision):
+                enforced.append((decision, value))
+        return [*sent, self._in_force(list(sent), enforced)] if enforced else sent
+
+    def _in_force(
+        self, logged: Sequence["asyncio.Future[Any]"], decisions: Sequence[tuple[Decision, bytes]]
+    ) -> "asyncio.Future[None]":
+        """Put decisions in force once they are ``logged``, after those of earlier calls."""
+        turn = self._enforcing.take()
+        enforced = asyncio.ensure_future(self._delivered(self._enforced(turn, logged, decisions)))
+        enforced.add_done_callback(lambda _: turn.give_up())
+        return enforced
+
+    async def _enforced(
+        self, turn: Turn, logged: Sequence["asyncio.Future[Any]"], decisions: Sequence[tuple[Decision, bytes]]
+    ) -> Sent:
+        async with turn:
+            await asyncio.gather(*map(asyncio.shield, logged))
+            self._guard()
+            return [await self._enforce(decision, value) for decision, value in decisions]
+
+    @staticmethod
+    async def _delivered(handing_over: Coroutine[Any, Any, Sent]) -> None:
+        await asyncio.gather(*await handing_over)
 
     async def _enforce(self, decision: Decision, value: bytes) -> "asyncio.Future[Stored]":
         key, in_force = decision.subject.key.encode(), None if decision.status == "released" else value

@@ -91,8 +91,7 @@ class Work:
                 # Before anything is awaited: an image taken meanwhile holds this chunk, and waits for its outputs.
                 done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._saver.hold(message.partition, partial(self._ack, message), done)
-                delivered = await self._publisher.enforce_again(outcome.followed) if outcome.followed else []
-                delivered += await self._publisher.send(outcome, message.partition)
+                delivered = await self._publisher.send(outcome, message.partition)
                 running.create_task(self._settle(step.__name__, outcome, delivered, stamp_ms, done, room))
                 # A chunk is a slice of 5 to 10 ms; heartbeats and other partitions get their turn in between.
                 await asyncio.sleep(0)

@@ -103,55 +103,64 @@ class Broker:
 
 
 class Sender:
-    """A client of one process: records land in order, some time later; after a failure nothing lands any more.
+    """A client of one process: records land some time later, in order within a partition; whoever sends may wait.
 
-    That is what an idempotent producer gives: within a partition no record lands after one that did not.
+    That is what an idempotent producer gives: within a partition no record lands after one that did not. Between
+    partitions there is no order. After a failure nothing lands any more.
     """
 
     def __init__(self, broker: Broker, chance: random.Random) -> None:
         self.broker, self.chance = broker, chance
         self.failing = False
-        self._queue: deque = deque()
-        self._arrived = asyncio.Event()
-        self.task = asyncio.create_task(self._land())
+        self._queues: dict[tuple[str, int], tuple[deque, asyncio.Event]] = {}
+        self._tasks: list[asyncio.Task] = []
 
     async def send(self, topic, value, *, key=None, partition=None):
-        if self.chance.random() < 0.3:
+        drawn = self.chance.random()
+        if drawn < 0.05:
+            await asyncio.sleep(self.chance.random() * 0.3)
+        elif drawn < 0.3:
             await asyncio.sleep(0)
         if self.failing:
             raise UnreachableError("the broker acknowledged nothing")
-        if partition is None:
-            partition = sum(key) % PARTITIONS
+        place = topic, sum(key) % PARTITIONS if partition is None else partition
+        if place not in self._queues:
+            self._queues[place] = deque(), asyncio.Event()
+            self._tasks.append(asyncio.create_task(self._land(place, *self._queues[place])))
+        queue, arrived = self._queues[place]
         landed = asyncio.get_running_loop().create_future()
-        self._queue.append((topic, partition, key, value, landed))
-        self._arrived.set()
+        queue.append((key, value, landed))
+        arrived.set()
         return landed
 
     @property
     def waiting(self) -> int:
         """Records handed over that have not landed yet."""
-        return len(self._queue)
+        return sum(len(queue) for queue, _ in self._queues.values())
 
     def crash(self) -> None:
-        """The process is gone: what was handed over lands up to some point, and nothing after it."""
+        """The process is gone: of each partition, what was handed over lands up to some point, and nothing after it."""
         if not self.failing:
-            for _ in range(self.chance.randint(0, len(self._queue))):
-                self.broker.append(*self._queue.popleft()[:4])
-        self.task.cancel()
+            for place, (queue, _) in self._queues.items():
+                for _ in range(self.chance.randint(0, len(queue))):
+                    self.broker.append(*place, *queue.popleft()[:2])
+        self.failing = True
+        for task in self._tasks:
+            task.cancel()
 
-    async def _land(self) -> None:
+    async def _land(self, place: tuple[str, int], queue: deque, arrived: asyncio.Event) -> None:
         while True:
-            while not self._queue:
-                self._arrived.clear()
-                await self._arrived.wait()
+            while not queue:
+                arrived.clear()
+                await arrived.wait()
             if self.chance.random() < 0.2 or self.broker.slow_s:
                 await asyncio.sleep(self.chance.random() * 0.05 + self.broker.slow_s)
-            *record, landed = self._queue.popleft()  # it lands in this step of the loop or never
+            key, value, landed = queue.popleft()  # it lands in this step of the loop or never
             if self.failing:
                 if not landed.done():
                     landed.set_exception(UnreachableError("a record was not delivered"))
                 continue
-            stored = self.broker.append(*record)
+            stored = self.broker.append(*place, key, value)
             if not landed.done():
                 landed.set_result(stored)
 

@@ -69,7 +69,9 @@ class Process:
         )  # fmt: skip
         self.clock_wrong_s = 0.0
         wall_s = lambda: EARLY_S + self.loop.time() + self.clock_wrong_s  # noqa: E731
-        self.brake = Brake(6, 1e9, wall_s, lambda: 0.0, now_s=self.loop.time) if brake else None
+        self.brake = (
+            Brake(6, 1e9, wall_s, lambda: 0.0, now_s=self.loop.time, stands=self.in_force.stands) if brake else None
+        )
         self.publisher = Publisher(
             SETTINGS, self.sender, self.metrics, self.brake, guard=self.lease.check, wrote=self.in_force.wrote
         )
@@ -280,5 +282,6 @@ class Group:
             for place in places
         )
         return done and all(
-            not one.sender.waiting and (one.brake is None or not one.brake.held) for one in self.members
+            not one.sender.waiting and not (one.brake and any(map(one.brake.held_of, range(PARTITIONS))))
+            for one in self.members
         )

@@ -172,6 +172,16 @@ def test_renewals_of_what_is_in_force_pass_and_of_what_is_held_wait():
     assert brake.judge(decision("b", "renewed")) == []
 
 
+def test_a_renewal_of_what_is_not_in_force_is_a_new_restriction():
+    clock = Clock(behind_s=1000.0)
+    brake = clock.brake(1, stands=lambda one: one.subject.value == "a")
+    assert [found.status for found in brake.judge(decision("a", "renewed"))] == ["renewed"]
+    assert [found.status for found in brake.judge(decision("b", "renewed"))] == ["held"]
+    clock.behind_s = 0.0
+    assert [found.status for found in brake.due()] == ["renewed"]
+    assert [found.status for found in brake.judge(decision("c", "renewed"))] == ["held"]
+
+
 def test_what_enforces_nothing_is_not_braked():
     brake = Clock().brake(0)
     for free in (decision(simulated=True), decision(action="observe"), decision(status="held")):
