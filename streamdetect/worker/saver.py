@@ -144,7 +144,8 @@ class Saver:
         shard = self._detector.shard(partition)
         shard.log_from |= {number: max(end, shard.log_from.get(number, 0)) for number, end in self._log_ends().items()}
         image = shard.capture(link.place.sequence)
-        await asyncio.gather(*(delivered for _, delivered in waiting))
+        # Shielded: a save that is given up for want of time must not take back what is on its way.
+        await asyncio.gather(*(asyncio.shield(delivered) for _, delivered in waiting))
         if self._partitions.get(partition) is not state:  # what waited at the brake is forgotten
             return None
         shard.add_held(image, self._held(partition))
