@@ -25,6 +25,9 @@ WRONG = {
     "toml value": (HEAD + "mode =\n", 3, 7, "Invalid value"),
     "toml end": (HEAD + 'mode = "live', 3, 13, "Unterminated string"),
     "toml twice": (HEAD + "version = 2\n", 3, 12, "Cannot overwrite a value"),
+    "key of many parts": (HEAD + f"x = 1.5\n caps{'. a' * 8} = 1\n", 4, 2, "a key of more than 8 parts"),
+    "quoted key of many parts": (HEAD + "[caps" + '."a"' * 8 + "]\n", 3, 2, "a key of more than 8 parts"),
+    "key of many parts inside": (HEAD + f"x = {{ a{'.a' * 8} = 1 }}\n", 3, 7, "a key of more than 8 parts"),
     "toml table twice": (HEAD + "[caps]\n[caps]\n", 4, 6, "Cannot declare ('caps',) twice"),
     "empty": ("", 1, 1, "id is missing (and 1 more)"),
     "key": (HEAD + 'modee = "live"\n', 3, 1, "unknown key modee; did you mean mode?"),
@@ -313,3 +316,16 @@ def test_a_text_of_any_depth_is_refused_as_a_policy(depth):
 def test_a_text_without_end_is_refused_before_it_is_parsed():
     with pytest.raises(PolicyError, match="longer than"):
         load_policy("#" * (1 << 21))
+
+
+@pytest.mark.parametrize("key", ["version", "effective_at"])
+def test_a_number_longer_than_python_reads_is_refused_as_a_policy(key):
+    with pytest.raises(PolicyError, match="number of more digits"):
+        load_policy(f'id = "p"\n{key} = {"1" * 5000}\n')
+
+
+def test_dots_in_texts_and_comments_are_no_long_keys():
+    many = "a" + ".a" * 20
+    params = "{ method = " + rf'"\"{many}"' + f", url = '''\n{many} = 1''' }} # {many}"
+    policy = load_policy(HEAD + rule(action='"verify"', params=params))
+    assert policy.model.rules[0].params.url == f"{many} = 1"

@@ -26,7 +26,14 @@ from streamdetect.pipeline.decisions.expressions import Expression, compile_expr
 from streamdetect.pipeline.decisions.features import SCOPES
 from streamdetect.pipeline.decisions.positions import Path, Positions
 
-TEXT_MAX: Final = 1 << 20  # characters of one policy
+TEXT_MAX: Final = 1 << 17  # characters of one policy
+# No key of a policy has more than three parts; what parsers do with a key grows with the square of them.
+KEY_PARTS_MAX: Final = 8
+# The closing quotes are optional, so that a string that never ends is read once.
+_STRING_OR_COMMENT: Final = re.compile(
+    r'"""(?:\\.|[^\\])*?(?:"""|\Z)|' r"'''.*?(?:'''|\Z)|" r'"(?:\\[^\n]|[^"\\\n])*"?|' r"'[^'\n]*'?|#[^\n]*", re.DOTALL
+)
+_LONG_KEY: Final = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*+\.[ \t]*+){{{KEY_PARTS_MAX}}}")
 
 _Places = Callable[[int], Callable[[int], tuple[int, int]]]
 
@@ -98,6 +105,7 @@ def load_policy(text: str, source: str = "policy") -> CompiledPolicy:
     text = text.replace("\r\n", "\n")
     if len(text) > TEXT_MAX:
         raise PolicyError(f"longer than {TEXT_MAX} characters", source=source)
+    _refuse_long_keys(text, source)
     values, positions = _parsed(text, source)
     try:
         model = Policy.model_validate(values)
@@ -145,6 +153,13 @@ def _place_in_when(positions: Positions, index: int) -> Callable[[int], tuple[in
     return lambda offset: places[min(offset, len(places) - 1)]
 
 
+def _refuse_long_keys(text: str, source: str) -> None:
+    found = _LONG_KEY.search(_STRING_OR_COMMENT.sub(lambda match: "s" * len(match[0]), text))
+    if found is not None:
+        line, column = text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start())
+        raise PolicyError(f"a key of more than {KEY_PARTS_MAX} parts", line=line, column=column, source=source)
+
+
 def _parsed(text: str, source: str) -> tuple[dict[str, Any], Positions]:
     try:
         return tomllib.loads(text), Positions(text)
@@ -156,6 +171,8 @@ def _parsed(text: str, source: str) -> tuple[dict[str, Any], Positions]:
         lines = text.split("\n")
         line, column = (int(place[1]), int(place[2])) if place[1] else (len(lines), len(lines[-1]) + 1)
         raise PolicyError(message[: place.start()], line=line, column=column, source=source) from None
+    except ValueError:  # what int() raises
+        raise PolicyError("a number of more digits than anything here can have", source=source) from None
     except RecursionError:
         raise PolicyError("too deeply nested", source=source) from None
 
