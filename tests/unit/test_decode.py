@@ -7,7 +7,7 @@ import pytest
 from streamdetect.kernels.chunk import chunk_of
 from streamdetect.messages.dead_letter import CODES, NAMES_MAX, DeadLetter
 from streamdetect.messages.request import RequestEvent
-from streamdetect.pipeline.accept.dead_letters import dead_letter_of
+from streamdetect.pipeline.accept.dead_letters import KEY_BYTES_MAX, dead_letter_key, dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.gather import TEXT_BYTES_MAX
 from streamdetect.pipeline.accept.scan import scan_events
@@ -208,6 +208,13 @@ def test_a_dead_letter_tells_place_length_and_shape():
     assert {**known, "turn": "string"} == letter.fields
     assert letter.other_fields == 2
     assert DeadLetter.model_validate_json(letter.to_bytes()) == letter
+
+
+def test_the_key_of_a_dead_letter_is_the_original_one_unless_it_is_too_long_to_be_sent():
+    keys = [b"account", b"", None, bytes(KEY_BYTES_MAX), bytes(KEY_BYTES_MAX + 1)]
+    chunk = chunk_of("requests", 0, [b"no json"] * len(keys), keys=keys)
+    rejects = decode_requests(chunk)[1]
+    assert [dead_letter_key(reject, chunk) for reject in rejects] == [*keys[:-1], None]
 
 
 def test_a_shape_is_bounded():

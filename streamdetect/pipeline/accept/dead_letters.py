@@ -30,6 +30,8 @@ _JSON_TYPES: Final = {
     type(None): "null",
 }
 _OTHER: Final = "other"
+# Far above any identifier. A longer key could make the dead letter larger than a broker takes, for ever.
+KEY_BYTES_MAX: Final = 1024
 
 
 def shape_of(data: Mapping[str, Any]) -> str:
@@ -45,7 +47,7 @@ def shape_of(data: Mapping[str, Any]) -> str:
 
 
 def dead_letter_of(reject: Reject, chunk: Chunk) -> DeadLetter:
-    """The dead letter of one reject of ``chunk``. Its record key is ``chunk.key(reject.record)``."""
+    """The dead letter of one reject of ``chunk``. Its record key is that of ``dead_letter_key``."""
     start, end = int(chunk.values.start[reject.record]), int(chunk.values.end[reject.record])
     fields = dict(part.rsplit(":", 1) for part in reject.shape.split())
     others = int(fields.pop(_OTHER, 0))
@@ -60,3 +62,9 @@ def dead_letter_of(reject: Reject, chunk: Chunk) -> DeadLetter:
         fields=fields,  # type: ignore[arg-type]  # types are from the table above
         other_fields=others,
     )
+
+
+def dead_letter_key(reject: Reject, chunk: Chunk) -> bytes | None:
+    """The key of the original; ``None`` where it has none or one that is too long to be sent again."""
+    start, end = int(chunk.keys.start[reject.record]), int(chunk.keys.end[reject.record])
+    return None if end - start > KEY_BYTES_MAX else chunk.key(reject.record)
