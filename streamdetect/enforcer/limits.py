@@ -54,13 +54,15 @@ class RateLimiter:
     def charge_output(self, limits: tuple[InForce, ...], now_ms: int, output_tokens: int) -> None:
         """Count the tokens of a finished exchange against limits on output."""
         for record in limits:
-            if record.limit is not None and record.limit.unit == "output_tokens":
+            if record.limit is None or record.limit.unit != "output_tokens":
+                continue
+            counter = self._counters.get(_key(record))
+            # An exchange admitted in an earlier stretch must not open that one again, and so refill this one.
+            if counter is None or counter.since_ms <= record.since_ms:
                 self._counter(record, now_ms).used += output_tokens
 
     def _counter(self, record: InForce, now_ms: int) -> _Counter:
-        limit = record.limit
-        assert limit is not None, "only records with a limit are counted"
-        key = (record.scope, record.value, limit.unit, limit.period)
+        key = _key(record)
         period = _period(record, now_ms)
         counter = self._counters.get(key)
         if counter is not None and counter.since_ms == record.since_ms:
@@ -75,6 +77,11 @@ class RateLimiter:
             if (counter.since_ms, counter.period) != (record.since_ms, period):
                 counter.since_ms, counter.period, counter.used = record.since_ms, period, 0
         return counter
+
+
+def _key(record: InForce) -> _Key:
+    assert record.limit is not None, "only records with a limit are counted"
+    return record.scope, record.value, record.limit.unit, record.limit.period
 
 
 def _period(record: InForce, now_ms: int) -> int:

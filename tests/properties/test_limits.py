@@ -88,6 +88,18 @@ def test_a_new_stretch_starts_full():
     assert limiter.admit((limit_of(1, since_ms=30),), 30) is None
 
 
+@given(st.lists(st.integers(0, 300), max_size=20))
+def test_output_of_an_earlier_stretch_does_not_refill(finished):
+    limiter = RateLimiter()
+    old, new = ((limit_of(100, unit="output_tokens", period="day", since_ms=since),) for since in (0, 1000))
+    assert limiter.admit(old, 10) is None
+    assert limiter.admit(new, 1001) is None
+    limiter.charge_output(new, 1002, 100)
+    for output_tokens in finished:
+        limiter.charge_output(old, 1003, output_tokens)
+        assert limiter.admit(new, 1004) is not None
+
+
 def test_counters_are_bounded():
     limiter = RateLimiter(counters_max=10)
     for number in range(100):
