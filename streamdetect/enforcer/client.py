@@ -131,7 +131,7 @@ class GatewayClient:
                 self._take_heartbeat(record)
             elif record.value is None:
                 subject = Subject.from_key(record.key.decode())
-                self._table.clear_decision(subject, forget=record.offset == VANISHED)
+                self._table.clear_decision(subject, self.now_ms(), forget=record.offset == VANISHED)
             else:
                 decision = Decision.model_validate_json(record.value)
                 self._see_event(decision.issued_at)

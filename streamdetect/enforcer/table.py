@@ -8,6 +8,7 @@ its ``fallback`` params here, and to nothing when it has none.
 
 import heapq
 import ipaddress
+from dataclasses import replace
 from typing import Final
 
 from streamdetect.enforcer.requests import (
@@ -25,10 +26,14 @@ from streamdetect.messages.override import Override
 
 OUTCOMES: Final[dict[str, Outcome]] = {"rate_limit": "rate_limit", "verify": "verify", "suspend": "suspend"}
 RANK: Final[dict[str, int]] = {"pass": 0, "rate_limit": 1, "verify": 2, "suspend": 3}
+# What people can have done. An override has no params, so it cannot say how much a limit lets through: taken for a
+# restriction, it would only hide what the detector decided.
+DENIALS: Final = (None, "verify", "suspend")
 FOREVER_MS: Final = 2**62
 # A dead record is remembered this long, so that a stale owner's late write with a lower revision stays ignored.
 GRACE_MS: Final = 3_600_000
 SUBJECTS_MAX: Final = 1_000_000
+ENDS_SPARE: Final = 1000  # ends that were brought forward, before the list of all ends is made anew
 
 _Key = tuple[str, str | bytes]
 
@@ -53,6 +58,7 @@ class EnforcementTable:
 
     def apply_decision(self, decision: Decision, now_ms: int) -> bool:
         """Take one record of ``enforcement.v1``; false when it was ignored (lower revision, not to be enforced)."""
+        self._sweep(now_ms)
         key = _key(decision.subject)
         before = self._decisions.get(key)
         if before is not None and decision.revision < before.revision:
@@ -82,7 +88,7 @@ class EnforcementTable:
         self._sweep(now_ms)
         return action != "pass"
 
-    def clear_decision(self, subject: Subject, *, forget: bool = False) -> None:
+    def clear_decision(self, subject: Subject, now_ms: int, *, forget: bool = False) -> None:
         """Take a tombstone. The revision is remembered for a while, unless the topic itself has been replaced."""
         key = _key(subject)
         before = self._decisions.get(key)
@@ -91,8 +97,7 @@ class EnforcementTable:
         if forget:
             self._drop(key)
         else:
-            self._decisions[key] = _dead(before)
-            self._verdicts.pop(key, None)
+            self._put(key, replace(before, action="pass", expires_at=min(before.expires_at, now_ms)))
 
     def apply_override(self, override: Override) -> None:
         """Take one record of ``overrides.v1``; it replaces an earlier one on the same subject."""
@@ -105,7 +110,7 @@ class EnforcementTable:
         if override.effect == "allow":
             self._allows[key] = ends
             self._count(key, 1)
-        elif override.effect == "deny" and override.action != "observe":
+        elif override.effect == "deny" and override.action in DENIALS:
             self._denies[key] = _human(override, ends)
             self._count(key, 1)
 
@@ -171,11 +176,17 @@ class EnforcementTable:
         return keys
 
     def _put(self, key: _Key, record: InForce) -> None:
-        if key not in self._decisions:
+        before = self._decisions.get(key)
+        if before is None:
             self._count(key, 1)
         self._decisions[key] = record
         self._verdicts[key] = _verdict([record], human=False)
-        heapq.heappush(self._ends, (record.expires_at, *key))
+        # A later end is put in when the earlier one comes up, so that renewals leave nothing behind.
+        if before is None or record.expires_at < before.expires_at:
+            heapq.heappush(self._ends, (record.expires_at, *key))
+        if len(self._ends) > 2 * len(self._decisions) + ENDS_SPARE:
+            self._ends = [(held.expires_at, *key) for key, held in self._decisions.items()]
+            heapq.heapify(self._ends)
 
     def _drop(self, key: _Key) -> None:
         if self._decisions.pop(key, None) is not None:
@@ -193,7 +204,9 @@ class EnforcementTable:
         while self._ends and (self._ends[0][0] + GRACE_MS <= now_ms or len(self._decisions) > self._subjects_max):
             ends, scope, value = heapq.heappop(self._ends)
             record = self._decisions.get((scope, value))
-            if record is not None and record.expires_at == ends:
+            if record is not None and record.expires_at > ends:
+                heapq.heappush(self._ends, (record.expires_at, scope, value))
+            elif record is not None:
                 self._drop((scope, value))
 
 
@@ -225,19 +238,6 @@ def _since(before: InForce | None, decision: Decision) -> int:
     if before is not None and before.action != "pass" and before.expires_at > decision.issued_at:
         return before.since_ms
     return decision.issued_at
-
-
-def _dead(record: InForce) -> InForce:
-    return InForce(
-        record.scope,
-        record.value,
-        record.decision_id,
-        record.revision,
-        "pass",
-        None,
-        record.expires_at,
-        record.since_ms,
-    )
 
 
 def _human(override: Override, ends: int) -> InForce:

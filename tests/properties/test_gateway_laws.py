@@ -105,7 +105,7 @@ class Client:
 
     def take(self, decision):
         if decision.action == "release":
-            self.table.clear_decision(decision.subject)
+            self.table.clear_decision(decision.subject, decision.issued_at)
         else:
             self.table.apply_decision(decision, decision.issued_at)
 

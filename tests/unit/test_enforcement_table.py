@@ -1,6 +1,7 @@
 """What a gateway does with a request: the order of INTERFACE, revisions, expiry, nested subnets."""
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -88,13 +89,20 @@ def test_allow_on_any_subject_beats_deny_and_decisions(key):
 
 
 def test_deny_beats_a_stronger_decision_and_ends():
-    items = (override("deny", action="rate_limit", expires_at=NOW + 10), decision(action="suspend"))
-    assert (check(*items).action, check(*items).cause) == ("rate_limit", "deny")
+    items = (override("deny", action="verify", expires_at=NOW + 10), decision(action="suspend"))
+    assert (check(*items).action, check(*items).cause) == ("verify", "deny")
     assert (check(*items, now=NOW + 10).action, check(*items, now=NOW + 10).cause) == ("suspend", "decision")
 
 
 def test_deny_without_an_action_suspends():
     assert check(override("deny")).action == "suspend"
+
+
+@pytest.mark.parametrize("action", ["observe", "rate_limit"])
+@pytest.mark.parametrize("key", ["account:a", "org:o"])
+def test_a_deny_that_restricts_nothing_hides_no_decision(key, action):
+    verdict = check(override("deny", key, action=action), decision(action="suspend"))
+    assert (verdict.cause, verdict.denied) == ("decision", True)
 
 
 def test_cleared_overrides_are_gone():
@@ -129,7 +137,7 @@ def test_a_lower_revision_is_ignored(arrivals):
 
 def test_a_late_lower_revision_does_not_come_back_after_a_tombstone():
     table = table_of(decision(revision=7))
-    table.clear_decision(Subject.from_key("account:a"))
+    table.clear_decision(Subject.from_key("account:a"), NOW)
     assert not table.check(REQUEST, NOW).denied
     table.apply_decision(decision(revision=6), NOW)
     assert not table.check(REQUEST, NOW).denied
@@ -139,8 +147,22 @@ def test_a_late_lower_revision_does_not_come_back_after_a_tombstone():
 
 def test_a_replaced_topic_starts_revisions_anew():
     table = table_of(decision(revision=7))
-    table.clear_decision(Subject.from_key("account:a"), forget=True)
+    table.clear_decision(Subject.from_key("account:a"), NOW, forget=True)
     table.apply_decision(decision(revision=1), NOW)
+    assert table.check(REQUEST, NOW).denied
+
+
+def test_a_revision_is_remembered_for_a_while_after_a_tombstone_and_not_as_long_as_it_would_have_lasted():
+    table = table_of(decision(revision=7, expires_at=NOW + 1000 * GRACE_MS))
+    table.clear_decision(Subject.from_key("account:a"), NOW)
+    for now, taken in ((NOW + GRACE_MS - 1, False), (NOW + GRACE_MS, True)):
+        assert table.apply_decision(decision(revision=1, expires_at=now + 1), now) == taken
+
+
+def test_a_rightful_record_written_again_after_a_late_tombstone_holds():
+    table = table_of(decision(revision=7))
+    table.clear_decision(Subject.from_key("account:a"), NOW)
+    assert table.apply_decision(decision(revision=7), NOW)
     assert table.check(REQUEST, NOW).denied
 
 
@@ -215,3 +237,34 @@ def test_memory_is_bounded_by_expiry_and_by_number():
     assert not table.check(GatewayRequest("0"), NOW).denied
     table.apply_decision(decision("account:z", expires_at=NOW + 10 * GRACE_MS), NOW + 2 * GRACE_MS)
     assert len(table) == 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 50)), max_size=60))
+def test_what_is_dropped_at_the_bound_is_what_ends_first(arrivals):
+    table, held = EnforcementTable(subjects_max=3), {}
+    for revision, (account, lasts_ms) in enumerate(arrivals):
+        found = decision(f"account:{account}", revision=revision, expires_at=NOW + lasts_ms)
+        table.apply_decision(found, NOW)
+        held[account] = NOW + lasts_ms
+        if len(held) > 3:
+            del held[min(held, key=lambda name: (held[name], name))]
+        kept = {name: table.check(GatewayRequest(name), NOW).expires_at for name in "abcdef"}
+        assert {name: ends for name, ends in kept.items() if ends is not None} == held
+
+
+def allocated_bytes(expiries):
+    """What a table takes for one account whose decision is replaced by others."""
+    table, replacement = EnforcementTable(), decision()
+    tracemalloc.start()
+    for revision, expires_at in enumerate(expiries):
+        table.apply_decision(replacement.model_copy(update={"revision": revision, "expires_at": expires_at}), NOW)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    return taken
+
+
+@pytest.mark.parametrize("step_ms", [1, -1], ids=["renewed", "shortened"])
+def test_memory_does_not_grow_with_decisions_on_the_same_subject(step_ms):
+    far = NOW + 1000 * GRACE_MS
+    few, many = (allocated_bytes(range(far, far + step_ms * count, step_ms)) for count in (2_000, 20_000))
+    assert many < few + 100_000
