@@ -49,6 +49,7 @@ class Follower:
         self._on_change = on_change
         self._index = Index()
         self._task: asyncio.Task[None] | None = None
+        self._pause_s = BACKOFF_FIRST_S
         self._trouble = "no broker has answered yet"
         self._count_restart: Callable[[], None] = lambda: None
         if metrics is not None:
@@ -72,6 +73,11 @@ class Follower:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    @property
+    def ended(self) -> bool:
+        """Whether something ended the following, which ``stop`` did not."""
+        return self._task is not None and self._task.done()
 
     def check(self) -> None:
         """Raise what ended the following, if anything did."""
@@ -97,18 +103,17 @@ class Follower:
 
     async def run(self) -> None:
         """Follow until cancelled; restarts with growing pauses when the broker fails."""
-        pause_s = BACKOFF_FIRST_S
         while True:
             try:
                 await self._follow()
             except (KafkaError, OSError, TimeoutError, _PlaceLostError) as error:
                 self._trouble = str(error) or type(error).__name__
                 self._count_restart()
-                _log.warning("follower starts again", topic=self.topic, trouble=type(error).__name__, pause_s=pause_s)
-            if self.ready.is_set():
-                pause_s = BACKOFF_FIRST_S
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, BACKOFF_MAX_S)
+                _log.warning(
+                    "follower starts again", topic=self.topic, trouble=type(error).__name__, pause_s=self._pause_s
+                )
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, BACKOFF_MAX_S)
 
     async def _follow(self) -> None:
         consumer = AIOKafkaConsumer(
@@ -124,6 +129,7 @@ class Follower:
             partitions = await self._assign(consumer)
             await self._read_snapshot(consumer, partitions)
             self.ready.set()
+            self._pause_s = BACKOFF_FIRST_S
             while True:
                 for record in await self._fetch(consumer, partitions):
                     self._index.note(record)
@@ -138,8 +144,10 @@ class Follower:
         first = TopicPartition(self.topic, 0)
         consumer.assign([first])
         await consumer.end_offsets([first])  # Makes the client learn the partitions of the topic.
-        found = sorted(consumer.partitions_for_topic(self.topic))
-        partitions = [TopicPartition(self.topic, partition) for partition in found]
+        found = consumer.partitions_for_topic(self.topic)
+        if not found:
+            raise _PlaceLostError(f"topic {self.topic} has no partitions yet")
+        partitions = [TopicPartition(self.topic, partition) for partition in sorted(found)]
         consumer.assign(partitions)
         return partitions
 
@@ -157,8 +165,9 @@ class Follower:
     async def _fetch(self, consumer: AIOKafkaConsumer, partitions: list[TopicPartition]) -> Iterable[Record]:
         batches = await consumer.getmany(*partitions, timeout_ms=POLL_MS, max_records=RECORDS_AT_ONCE)
         known = consumer.partitions_for_topic(self.topic)
-        if known is not None and len(known) != len(partitions):
-            raise _PlaceLostError("the number of partitions has changed")
+        # A topic that is gone may come back with other records at the same offsets.
+        if known is None or len(known) != len(partitions):
+            raise _PlaceLostError("the topic is gone, or the number of its partitions has changed")
         return [
             Record(message.key, message.value, message.partition, message.offset, message.timestamp)
             for batch in batches.values()
