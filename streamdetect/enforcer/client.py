@@ -5,6 +5,7 @@ no detector alive: records end by their own ``expires_at``, by wall clock, or, f
 seen. Records that cannot be read are counted and leave the subject as it was. Needs nothing of the detector.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -74,9 +75,15 @@ class GatewayClient:
             follower.start()
 
     async def stop(self) -> None:
-        """Stop following; what is in force stays readable."""
+        """Stop following; what is in force stays readable. Raises what ended the following early, if anything did."""
+        async with contextlib.AsyncExitStack() as stack:
+            for follower in self._followers:
+                stack.push_async_callback(follower.stop)
+
+    def raise_if_ended(self) -> None:
+        """Raise what ended the following, if anything did: from then on the answers are of the past."""
         for follower in self._followers:
-            await follower.stop()
+            follower.check()
 
     async def until_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Wait until all that was in force at the start is known. Raises ``UnreachableError``."""
@@ -85,12 +92,17 @@ class GatewayClient:
 
     @property
     def ready(self) -> bool:
-        """Whether all that was in force at the start is known."""
-        return all(follower.ready.is_set() for follower in self._followers)
+        """Whether all that was in force at the start is known, and what changes still arrives."""
+        return all(follower.ready.is_set() and not follower.ended for follower in self._followers)
 
     @property
     def stale(self) -> bool:
-        """Whether some partition of the detector has been silent for longer than the option says, or all always."""
+        """Whether some partition of the detector has been silent for longer than the option says, or all always.
+
+        So is what no longer follows its topics.
+        """
+        if any(follower.ended for follower in self._followers):
+            return True
         oldest = min(self._beats.values(), default=None)
         return oldest is None or self._options.wall_ms() - oldest > self._options.stale_after_s * 1000
 
@@ -134,21 +146,24 @@ class GatewayClient:
                 self._table.clear_decision(subject, self.now_ms(), forget=record.offset == VANISHED)
             else:
                 decision = Decision.model_validate_json(record.value)
+                _demand_key(record, decision.subject.key)
                 self._see_event(decision.issued_at)
                 self._table.apply_decision(decision, self.now_ms())
-        except ValueError:  # what pydantic, UTF-8 and int() raise
+        except ValueError:  # what pydantic, UTF-8, int() and we raise
             self.unreadable += 1
 
     def take_override(self, record: Record) -> None:
         """Take one record of ``overrides.v1``; an unreadable one is counted."""
         try:
             if record.value is not None:
-                self._table.apply_override(Override.model_validate_json(record.value))
+                override = Override.model_validate_json(record.value)
+                _demand_key(record, override.key)
+                self._table.apply_override(override)
             elif record.key == KILL_KEY:
                 self._table.clear_override(None)
             else:
                 self._table.clear_override(Subject.from_key(record.key.decode()))
-        except ValueError:  # what pydantic, UTF-8 and int() raise
+        except ValueError:  # what pydantic, UTF-8, int() and we raise
             self.unreadable += 1
 
     def _take_heartbeat(self, record: Record) -> None:
@@ -156,6 +171,7 @@ class GatewayClient:
             self._beats.pop(int(record.key.removeprefix(HEARTBEAT)), None)
             return
         beat = Heartbeat.model_validate_json(record.value)
+        _demand_key(record, beat.key)
         if beat.partition in self._beats or len(self._beats) < PARTITIONS_MAX:
             self._beats[beat.partition] = beat.published_at
         if beat.watermark is not None:
@@ -163,3 +179,9 @@ class GatewayClient:
 
     def _see_event(self, at_ms: int) -> None:
         self._newest_event_ms = max(self._newest_event_ms, at_ms)
+
+
+def _demand_key(record: Record, key: str) -> None:
+    """A record under another key than its own would outlive its tombstone, and be written by whom nobody asked."""
+    if record.key != key.encode():
+        raise ValueError("the key and the content name different subjects")

@@ -8,8 +8,10 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from simulated_broker import run_virtually
 
+from streamdetect.enforcer.client import GatewayClient, GatewayOptions
 from streamdetect.kafka import follower as module
 from streamdetect.kafka.follower import BACKOFF_MAX_S, Follower
+from streamdetect.messages.decision import Heartbeat
 from streamdetect.settings import Settings
 
 SETTINGS = Settings()
@@ -127,5 +129,27 @@ def test_pauses_grow_while_the_broker_is_away_also_after_it_has_been_there(world
             world.up, world.attempts = False, 0
             await asyncio.sleep(1)
             assert world.attempts >= 2, "a pause of another outage lasted on"
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("topic", ["overrides.v1", "enforcement.v1"])
+def test_a_gateway_sees_that_it_no_longer_follows_and_stops_the_rest(world, topic):
+    async def story():
+        client = GatewayClient(SETTINGS, GatewayOptions(wall_ms=lambda: 1000))
+        beat = Heartbeat(partition=0, published_at=1000, mode="live")
+        world.logs[SETTINGS.topic("enforcement.v1")].append((beat.key.encode(), beat.to_bytes()))
+        client.start()
+        await client.until_ready()
+        client.raise_if_ended()
+        assert (client.ready, client.stale) == (True, False)
+        world.logs[SETTINGS.topic(topic)].append((7, None))  # a key that is no bytes: a defect of a client library
+        await asyncio.sleep(1)
+        assert (client.ready, client.stale) == (False, True)
+        with pytest.raises(AttributeError):
+            client.raise_if_ended()
+        with pytest.raises(AttributeError):
+            await client.stop()
+        assert {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("follow")} == set()
 
     run_virtually(story())
