@@ -3,8 +3,9 @@
 import orjson
 
 from streamdetect.kernels.chunk import chunk_of
-from streamdetect.pipeline.decisions.policy import default_policy
-from streamdetect.pipeline.enforcement.rulings import adopted_from
+from streamdetect.pipeline.decisions.features import ACCOUNT_FEATURES, SHARED_FEATURES
+from streamdetect.pipeline.decisions.policy import default_policy, default_text, load_policy
+from streamdetect.pipeline.enforcement.rulings import adopted_from, rule_of
 from streamdetect.worker.detector import Detector
 
 START_MS = 1_767_571_200_000
@@ -22,8 +23,8 @@ def hammering(first: int, at_ms: int):
     return chunk_of("requests", 0, events, offsets=range(first, first + 700))
 
 
-def detector() -> Detector:
-    return Detector(default_policy(), "live", ("requests",), 1)
+def detector(policy=None) -> Detector:
+    return Detector(policy or default_policy(), "live", ("requests",), 1)
 
 
 def test_what_is_in_force_is_neither_decided_twice_nor_forgotten():
@@ -49,3 +50,15 @@ def test_what_is_in_force_is_neither_decided_twice_nor_forgotten():
 def test_without_adoption_a_restart_would_begin_with_a_revision_that_gateways_ignore():
     (again,) = detector().requests(hammering(700, START_MS + HOUR_MS // 10)).decisions
     assert again.revision == 1
+
+
+def test_what_is_in_force_by_a_rule_whose_id_has_dots_is_known_as_of_that_rule():
+    dotted = load_policy(default_text().replace('"hammering"', '"v1.hammering.all"'))
+    (issued,) = detector(dotted).requests(hammering(0, START_MS)).decisions
+    assert rule_of(issued) == "v1.hammering.all"
+    (adopted,) = adopted_from([issued]).values()
+    assert adopted.tracks[0].rule_id == "v1.hammering.all"
+
+
+def test_no_feature_has_a_dot_in_its_name():
+    assert not [feature.name for feature in (*ACCOUNT_FEATURES, *SHARED_FEATURES) if "." in feature.name]

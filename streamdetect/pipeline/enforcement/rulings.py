@@ -79,7 +79,8 @@ def adopted_from(decisions: Iterable[Decision]) -> dict[SubjectKey, SubjectRecor
 
 def rule_of(decision: Decision) -> str:
     """The rule that a decision is of, empty if it names none."""
-    return decision.reasons[0].signal.partition(".")[0] if decision.reasons else ""
+    # The id of a rule may have dots, the name of a feature has none.
+    return decision.reasons[0].signal.rpartition(".")[0] if decision.reasons else ""
 
 
 def level_max_of(tier_unknown: bool, policy: CompiledPolicy) -> int:
