@@ -17,6 +17,7 @@ from streamdetect.enforcer.table import EnforcementTable
 from streamdetect.kafka.fold import VANISHED, Record
 from streamdetect.kafka.follower import READY_TIMEOUT_S, Follower
 from streamdetect.kafka.plan import ENFORCEMENT, OVERRIDES
+from streamdetect.messages.base import INCOMING
 from streamdetect.messages.decision import Decision, Heartbeat, Subject
 from streamdetect.messages.override import Override
 from streamdetect.settings import Settings
@@ -145,7 +146,7 @@ class GatewayClient:
                 subject = Subject.from_key(record.key.decode())
                 self._table.clear_decision(subject, self.now_ms(), forget=record.offset == VANISHED)
             else:
-                decision = Decision.model_validate_json(record.value)
+                decision = Decision.model_validate_json(record.value, context=INCOMING)
                 _demand_key(record, decision.subject.key)
                 self._see_event(decision.issued_at)
                 self._table.apply_decision(decision, self.now_ms())

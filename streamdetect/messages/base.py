@@ -7,7 +7,7 @@ number in quotes is not a number. Limits of strings count bytes of UTF-8. No err
 import re
 import socket
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 from pydantic_core import PydanticCustomError
@@ -17,6 +17,9 @@ INSTANT_MAX_MS = 253_402_300_799_999  # the last millisecond of year 9999
 EVENT_ID_BYTES_MAX = 128
 IDENTIFIER_BYTES_MAX = 256
 TEXT_BYTES_MAX = 4096  # descriptive strings such as a user agent
+
+# Context of validation for records that others may have written; what we write ourselves is judged without it.
+INCOMING: Final = {"incoming": True}
 
 _RFC_3339 = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,18}))?(?:[Zz]|([+-])(\d\d):(\d\d))", re.ASCII

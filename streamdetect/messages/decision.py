@@ -7,13 +7,15 @@ is in force. No field holds text of a prompt. Times are event time in integer mi
 import ipaddress
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
-from streamdetect.messages.base import AsTuple, Count, EventId, Identifier, Instant, Message, Text
+from streamdetect.messages.base import COUNT_MAX, INCOMING, AsTuple, Count, EventId, Identifier, Instant, Message, Text
 
 SCHEMA_VERSION: Final = 1
 ACTIONS: Final = ("observe", "rate_limit", "verify", "suspend")  # ascending
+# Above every revision that is read there is room for those a worker gives next.
+REVISION_READ_MAX: Final = COUNT_MAX - 2**20
 SUBNET_PREFIXES: Final = {4: (24,), 6: (64, 56, 48)}
 
 Scope = Literal["account", "org", "api_key", "subnet", "asn"]
@@ -161,6 +163,13 @@ class Decision(Message):
     supersedes: EventId | None = Field(default=None, description="The decision this one replaces.")
     event_id: EventId | None = Field(default=None, description="The subject's own newest event by then.")
     event_at: Instant | None = Field(default=None, description="When that event occurred.")
+
+    @field_validator("revision")
+    @classmethod
+    def _leaves_room(cls, value: int, info: ValidationInfo) -> int:
+        if info.context is INCOMING and value > REVISION_READ_MAX:
+            raise PydanticKnownError("less_than_equal", {"le": REVISION_READ_MAX})
+        return value
 
     @model_validator(mode="after")
     def _params_fit_the_action(self) -> Self:

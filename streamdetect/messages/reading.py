@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
-from streamdetect.messages.base import Message
+from streamdetect.messages.base import INCOMING, Message
 from streamdetect.messages.dead_letter import CODES
 
 DEPTH_MAX: Final = 64
@@ -94,7 +94,7 @@ def parse_object(value: bytes | None) -> dict[str, Any] | Fault:
 def validate(model: type[MessageT], data: Mapping[str, Any]) -> MessageT | Fault:
     """A message of ``model`` made from a parsed object, or the first fault in the order of its fields."""
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=INCOMING)
     except ValidationError as error:
         return _fault_of(error)
 

@@ -41,3 +41,11 @@ def test_a_heartbeat_of_another_partition_is_counted_and_not_believed():
     assert (client.stale, client.unreadable) == (True, 1)
     client.take_enforcement(Record(b"heartbeat:1", beat.to_bytes(), 0, 1))
     assert (client.stale, client.unreadable) == (False, 1)
+
+
+def test_a_revision_after_which_nothing_could_come_is_counted_and_not_obeyed():
+    client = client_of()
+    client.take_enforcement(Record(b"account:a", decision(revision=2**40).to_bytes(), 0, 0))
+    assert (client.check(REQUEST).cause, client.unreadable) == ("nothing", 1)
+    client.take_enforcement(Record(b"account:a", decision(revision=3).to_bytes(), 0, 1))
+    assert client.check(REQUEST).denied

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streamdetect.messages.decision import Decision, Heartbeat, Subject
+from streamdetect.messages.decision import REVISION_READ_MAX, Decision, Heartbeat, Subject
 from streamdetect.messages.label import Label
 from streamdetect.messages.override import Override
 from streamdetect.messages.reading import Fault, read
@@ -49,6 +49,12 @@ def test_a_decision_survives_its_bytes_and_equal_decisions_have_equal_bytes():
     shuffled = dict(reversed(list(DECISION.items())))
     assert read(Decision, json.dumps(shuffled).encode()).to_bytes() == first.to_bytes()
     assert b"null" not in first.to_bytes()
+
+
+def test_a_revision_that_leaves_no_room_for_more_is_not_read_but_can_be_written():
+    assert decision(revision=REVISION_READ_MAX).revision == REVISION_READ_MAX
+    assert decision(revision=REVISION_READ_MAX + 1) == Fault("out_of_range", "revision")
+    assert Decision(**DECISION | {"revision": REVISION_READ_MAX + 1}).revision == REVISION_READ_MAX + 1
 
 
 @pytest.mark.parametrize(
