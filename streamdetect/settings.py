@@ -122,7 +122,12 @@ class Settings(BaseSettings):
     @field_validator("request_topics", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
-        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        names = tuple(name.strip() for name in value.split(",") if name.strip())
+        if not names:
+            raise ValueError("names no topic")
+        return names
 
     @model_validator(mode="before")
     @classmethod
@@ -204,6 +209,10 @@ def _toml(path: Path) -> dict[str, object]:
         raise SettingsError(f"settings file {path} is not TOML: not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"settings file {path} is not TOML: {error}") from None
+    except ValueError:  # what int() raises
+        raise SettingsError(f"settings file {path} cannot be read: a number has too many digits") from None
+    except RecursionError:
+        raise SettingsError(f"settings file {path} cannot be read: too deeply nested") from None
 
 
 def _secret_files(environment: Mapping[str, str]) -> dict[str, str]:

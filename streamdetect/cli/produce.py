@@ -23,7 +23,7 @@ from streamdetect.errors import BadDataError, UsageError
 from streamdetect.kafka.outbox import Outbox
 from streamdetect.kafka.plan import ACCOUNTS
 from streamdetect.kafka.topics import create_and_check
-from streamdetect.messages.base import parse_instant
+from streamdetect.messages.base import INSTANT_MAX_MS, parse_instant
 from streamdetect.messages.request import unwrapped
 from streamdetect.settings import load_settings
 from streamdetect.telemetry.logs import configure_logs
@@ -210,7 +210,8 @@ def _event(line: bytes) -> dict[str, Any] | None:
 def _instant(value: object) -> int | None:
     if isinstance(value, str):
         return parse_instant(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    # Not every number that orjson reads can be written again after a shift.
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= INSTANT_MAX_MS else None
 
 
 def _shifted(line: bytes, names: tuple[str, ...], shift_ms: int) -> bytes:

@@ -123,6 +123,21 @@ def test_rebase_ends_now_and_keeps_distances_ages_and_other_fields(settings, tmp
     assert json.loads(held[b"a0"])["created_at"] == START + shift - 5000
 
 
+def test_a_number_that_is_no_instant_is_not_shifted_and_never_the_newest(settings, tmp_path, capsys):
+    huge = 2**64 - 1
+    lines = [event(1, account_created_at=huge), event(2), event(3, occurred_at=huge)]
+    produce(write(tmp_path / "f.jsonl", [json.dumps(line).encode() for line in lines]), rebase=True, json=True)
+    assert json.loads(capsys.readouterr().out)["unreadable"] == 1
+    sent = {
+        found["event_id"]: found
+        for found in (json.loads(record.value) for record in everything_on(settings, settings.request_topics[0]))
+    }
+    shift = sent["e2"]["occurred_at"] - lines[1]["occurred_at"]
+    assert shift > 0
+    assert sent["e1"] == lines[0] | {"occurred_at": lines[0]["occurred_at"] + shift}
+    assert sent["e3"]["occurred_at"] == huge
+
+
 async def test_pace_says_when_an_event_is_due(monkeypatch):
     slept = []
 

@@ -69,6 +69,12 @@ def test_a_wrong_value_names_its_variable_and_not_itself(monkeypatch, variable, 
     assert value not in str(caught.value) or value == "0"
 
 
+def test_request_topics_without_a_name_are_refused(monkeypatch):
+    monkeypatch.setenv("STREAMDETECT_REQUEST_TOPICS", " , ")
+    with pytest.raises(SettingsError, match="STREAMDETECT_REQUEST_TOPICS: names no topic"):
+        load_settings()
+
+
 def test_an_unknown_key_of_the_file_is_refused_with_the_near_one(tmp_path):
     config = tmp_path / "s.toml"
     config.write_text('bootstrap_server = "x:1"\n')
