@@ -48,9 +48,17 @@ def actor_or_login(actor: str | None) -> str:
         name = actor if actor is not None else getpass.getuser()
     except OSError:
         name = ""
-    if not 0 < len(name.encode()) <= 256:
-        raise UsageError("nobody knows who decides this: give --actor NAME, of 1 to 256 bytes")
+    if not 0 < text_bytes(name) <= 256:
+        raise UsageError("nobody knows who decides this: give --actor NAME, of 1 to 256 bytes of UTF-8")
     return name
+
+
+def text_bytes(text: str) -> int:
+    """Length of a text in UTF-8; 0 for one that has none, as the shell makes it of bytes that are no text."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:
+        return 0
 
 
 async def now_ms(settings: Settings, wall_ms: int) -> int:

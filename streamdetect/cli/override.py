@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from cyclopts import App, Parameter
 
-from streamdetect.cli.controls import actor_or_login, now_ms, subject_of, tell
+from streamdetect.cli.controls import actor_or_login, now_ms, subject_of, tell, text_bytes
 from streamdetect.cli.flags import AsJson
 from streamdetect.cli.times import duration_ms, shown
 from streamdetect.errors import UsageError
@@ -165,8 +165,8 @@ def take_back(
 
 def checked_reason(reason: str) -> str:
     """A reason that can be kept. Raises ``UsageError``."""
-    if not reason.strip() or len(reason.encode()) > 4096:
-        raise UsageError("--reason: say why, in 1 to 4096 bytes")
+    if not reason.strip() or not 0 < text_bytes(reason) <= 4096:
+        raise UsageError("--reason: say why, in 1 to 4096 bytes of UTF-8")
     return reason
 
 

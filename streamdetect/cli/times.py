@@ -3,14 +3,17 @@
 from datetime import UTC, datetime
 
 from streamdetect.errors import UsageError
-from streamdetect.messages.base import parse_instant
+from streamdetect.messages.base import INSTANT_MAX_MS, parse_instant
 
 _UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION_MAX_MS = 36_500 * _UNITS_MS["d"]
 
 
 def instant(text: str) -> int:
     """Milliseconds since 1970 of an RFC 3339 time, or of such milliseconds in digits. Raises ``UsageError``."""
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
+        if len(text) > len(str(INSTANT_MAX_MS)) or int(text) > INSTANT_MAX_MS:
+            raise UsageError(f"{text[:20]!r} is after the year 9999; write milliseconds since 1970")
         return int(text)
     found = parse_instant(text)
     if found is not None:
@@ -28,7 +31,10 @@ def duration_ms(text: str) -> int:
     """Milliseconds of a duration such as ``6h``. Raises ``UsageError``."""
     if len(text) < 2 or text[-1] not in _UNITS_MS or not (text[:-1].isascii() and text[:-1].isdigit()):
         raise UsageError(f"{text!r} is no duration; write 90s, 15m, 6h or 7d")
-    return int(text[:-1]) * _UNITS_MS[text[-1]]
+    unit_ms = _UNITS_MS[text[-1]]
+    if len(text) > 20 or int(text[:-1]) * unit_ms > _DURATION_MAX_MS:
+        raise UsageError(f"{text[:20]!r} is longer than 100 years")
+    return int(text[:-1]) * unit_ms
 
 
 def shown(at_ms: int) -> str:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from streamdetect.messages.base import INSTANT_MAX_MS
+
 Mode = Literal["shadow", "live"]
 Scope = Literal["account", "subnet", "org", "api_key"]
 Action = Literal["observe", "rate_limit", "verify", "suspend"]
@@ -64,7 +66,7 @@ def _epoch_ms(value: Any) -> Any:
 
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[smhd]$", description="such as 90s, 15m, 6h, 7d")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Instant = Annotated[int, BeforeValidator(_epoch_ms), Field(ge=0)]
+Instant = Annotated[int, BeforeValidator(_epoch_ms), Field(ge=0, le=INSTANT_MAX_MS)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
 

@@ -12,6 +12,11 @@ FILES = {
     "torn.toml": b"[[rules\n",
     "binary.toml": b'id = "\xff"\n',
     "settings.toml": b'mod = "live"\n',
+    "digits.toml": b"metrics_port = " + b"1" * 5000,
+    "nested.toml": b"metrics_port = " + b"[" * 5000,
+    "good.toml": b'id = "a"\nversion = 1\n',
+    "digits-policy.toml": b'id = "a"\nversion = ' + b"1" * 5000,
+    "far.toml": b'id = "a"\nversion = 1\neffective_at = 999999999999999999\n',
     "empty.jsonl": b"",
     "torn.jsonl.gz": b"this is no gzip",
     "short.jsonl.gz": gzip.compress(b"{}\n" * 1000)[:-9],
@@ -19,6 +24,7 @@ FILES = {
     "torn.parquet": b"no parquet",
     "table.csv": b"a,b\n",
 }
+ALLOW = ("override", "allow", "account:a")
 REPLAY = ("replay", "empty.jsonl", "--output")
 WRONG = [
     (("nothing",), USAGE, 'Unknown command "nothing"'),
@@ -57,6 +63,18 @@ WRONG = [
     ((*REPLAY, "out", "--lables", "x"), USAGE, "replay has no option --lables"),
     (("kill", "maybe"), USAGE, 'Unknown command "maybe"'),
     (("override", "permit", "account:a-1"), USAGE, 'Unknown command "permit"'),
+    (("worker", "--config", "digits.toml"), USAGE, "digits.toml cannot be read: a number has too many digits"),
+    (("worker", "--config", "nested.toml"), USAGE, "nested.toml cannot be read: too deeply nested"),
+    (("policy", "check", "digits-policy.toml"), BAD_DATA, "digits-policy.toml: a number of more digits"),
+    (("policy", "check", "far.toml"), BAD_DATA, "far.toml:3:16: effective_at: Input should be less than"),
+    (("policy", "apply", "far.toml"), BAD_DATA, "far.toml:3:16: effective_at: Input should be less than"),
+    (("policy", "apply", "good.toml", "--effective-at", "\N{SUPERSCRIPT TWO}"), USAGE, "is no time"),
+    (("policy", "apply", "good.toml", "--effective-at", "999999999999999"), USAGE, "is after the year 9999"),
+    ((*ALLOW, "--for", "1h", "--reason", "\udcff"), USAGE, "--reason: say why, in 1 to 4096 bytes of UTF-8"),
+    ((*ALLOW, "--for", "1h", "--reason", "x", "--actor", "\udcff"), USAGE, "give --actor NAME"),
+    ((*ALLOW, "--for", "99999999d", "--reason", "x"), USAGE, "'99999999d' is longer than 100 years"),
+    ((*ALLOW, "--for", "9" * 5000 + "d", "--reason", "x"), USAGE, "is longer than 100 years"),
+    (("kill", "on", "--for", "36501d", "--reason", "x"), USAGE, "'36501d' is longer than 100 years"),
     (("simulate",), USAGE, "--list shows the scenarios"),
     (("simulate", "C99", "--output", "out", "--seed", "1"), USAGE, "no scenario 'C99'"),
     (("simulate", "C2", "--output", "table.csv", "--seed", "1", "--scale", "0.001"), USAGE, "table.csv: File exists"),
@@ -65,7 +83,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "says"), WRONG, ids=[" ".join(words) for words, *_ in WRONG])
+@pytest.mark.parametrize(
+    ("words", "code", "says"), WRONG, ids=[ascii(" ".join(words))[1:-1][:80] for words, *_ in WRONG]
+)
 def test_what_is_wrong_is_said_in_words(words, code, says, tmp_path, monkeypatch, capsys):
     for name, content in FILES.items():
         (tmp_path / name).write_bytes(content)
