@@ -18,7 +18,7 @@ from streamdetect.messages.dead_letter import DeadLetter
 from streamdetect.messages.decision import Decision, Mode
 from streamdetect.messages.override import Override
 from streamdetect.pipeline.accept.columns import Reject, RequestColumns
-from streamdetect.pipeline.accept.dead_letters import dead_letter_of
+from streamdetect.pipeline.accept.dead_letters import dead_letter_key, dead_letter_of
 from streamdetect.pipeline.accept.decode import decode_accounts, decode_requests
 from streamdetect.pipeline.accept.watermark import Watermark
 from streamdetect.pipeline.accounts.sharing import pack_shared
@@ -209,7 +209,7 @@ class Detector:
             columns = columns.take(np.flatnonzero(fresh[columns.record]))
             rejects = [reject for reject in rejects if fresh[reject.record]]
         columns = self._believable(chunk.partition, columns, rejects)
-        outcome.dead_letters = [(chunk.key(reject.record), dead_letter_of(reject, chunk)) for reject in rejects]
+        outcome.dead_letters = [(dead_letter_key(reject, chunk), dead_letter_of(reject, chunk)) for reject in rejects]
         outcome.unknown_values = sum(columns.unknown_values.values())
         self._count_keys(chunk, outcome)
         if len(columns):
@@ -274,7 +274,9 @@ class Detector:
         fresh = self._fresh(chunk, outcome)
         entries, rejects = decode_accounts(chunk)
         outcome.dead_letters = [
-            (chunk.key(reject.record), dead_letter_of(reject, chunk)) for reject in rejects if fresh[reject.record]
+            (dead_letter_key(reject, chunk), dead_letter_of(reject, chunk))
+            for reject in rejects
+            if fresh[reject.record]
         ]
         known = [(entry.account_id, entry.account) for entry in entries if fresh[entry.record]]
         if known:

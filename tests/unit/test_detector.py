@@ -217,6 +217,13 @@ def test_a_bad_record_delivered_again_is_not_set_aside_again():
     assert again.counters.events == 1
 
 
+def test_a_bad_record_with_a_huge_key_can_be_set_aside():
+    huge = b"k" * 9_000_000
+    for take, topic in ((Detector.requests, TOPIC), (Detector.account_records, "accounts")):
+        chunk = chunk_of(topic, 0, [b"{", b"{"], keys=[huge, b"k"])
+        assert [key for key, _ in take(detector(), chunk).dead_letters] == [None, b"k"]
+
+
 def test_a_time_from_the_future_is_set_aside_and_does_not_move_the_watermark():
     times = [START, START + 10 * 365 * DAY_MS, START + 1]
     log = Log(TOPIC, 0, [orjson.dumps(event(n, f"a{n}", at)) for n, at in enumerate(times)])
