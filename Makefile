@@ -48,7 +48,7 @@ bench: setup-dev  ## every benchmark, about forty minutes on a quiet machine; ta
 eval: setup-dev  ## product and baselines on all scenarios, in minutes; writes benchmarks/results (ARGS="--rows C2 L5")
 	@$(BIN)/python benchmarks/evaluate.py $(ARGS)
 
-eval-full: setup-dev  ## the same with three seeds, in two hours of one core
+eval-full: setup-dev  ## the same with three seeds, in three quarters of an hour of one core
 	@$(BIN)/python benchmarks/evaluate.py --profile full --output benchmarks/results/evaluation-full $(ARGS)
 
 fmt: setup-dev  ## rewrite the code in the house format
