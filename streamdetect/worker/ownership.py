@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from streamdetect.errors import StreamdetectError
 from streamdetect.messages.decision import Decision
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.detector import Detector
@@ -32,7 +31,7 @@ class Ownership:
         recovery: Recovery,
         brake: Brake | None,
         enforce: Callable[[Iterable[Decision]], Awaitable[Sent]],
-        failed: Callable[[StreamdetectError], Awaitable[None]],
+        failed: Callable[[Exception], Awaitable[None]],
         lifted: Callable[[int, Sequence[Decision]], None] = lambda _partition, _decisions: None,
     ) -> None:
         self._detector, self._saver, self._recovery, self._brake = detector, saver, recovery, brake
@@ -56,7 +55,7 @@ class Ownership:
         """Take over partitions; returns at once, restoring goes on in the background."""
         await self._stop_restoring()
         stayed = self._here & self._saver.partitions & partitions if generation == self._generation + 1 else set()
-        for partition in self._here - stayed:
+        for partition in self._ours - stayed:  # also those whose restoring was cut short
             self._forget_held(partition)
         self._detector.keep_only(stayed)
         self._saver.keep_only(stayed)
@@ -87,7 +86,7 @@ class Ownership:
                 self._lifted(restored.partition, lifted)
                 await asyncio.gather(*await self._enforce(restored.shard.followed()))
                 self._here.add(restored.partition)
-        except StreamdetectError as error:
+        except Exception as error:  # noqa: BLE001  nobody awaits this task: unheard, it would wait for ever
             await self._failed(error)
 
     async def _stop_restoring(self) -> None:
