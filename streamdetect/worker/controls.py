@@ -84,11 +84,11 @@ class Controls:
         source = f"{self._settings.topic(POLICY)} offset {record.offset}"
         try:
             policy = _policy_in(record.value, self._id, source)
-        except PolicyError as error:
+        except Exception as error:  # noqa: BLE001  what somebody wrote there must not end the worker, however odd
+            self._detector.refuse()
             self._metrics.counter("policies").labels("refused").inc()
-            _log.warning(
-                "policy refused", policy=self._id, line=error.line, column=error.column, problem=str(error)
-            )  # fmt: skip
+            told = error if isinstance(error, PolicyError) else PolicyError(type(error).__name__, source=source)
+            _log.warning("policy refused", policy=self._id, line=told.line, column=told.column, problem=str(told))
             return
         self._detector.schedule(policy)
         self._metrics.counter("policies").labels("taken").inc()

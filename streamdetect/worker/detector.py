@@ -67,6 +67,7 @@ class Detector:
         self.policy, self.mode, self.partitions = policy, mode, partitions
         self._mode_of = mode_of or (lambda _policy: mode)
         self._told: CompiledPolicy | None = None
+        self._refused = False
         self._people: dict[str, Override] = {}
         self.shards: dict[int, Shard] = {}
         self._adopted: Mapping[SubjectKey, SubjectRecord] = {}
@@ -74,15 +75,19 @@ class Detector:
 
     def schedule(self, policy: CompiledPolicy) -> None:
         """Go over to another policy at its time, in each partition for itself; replaces one that waits."""
-        self._told = policy
+        self._told, self._refused = policy, False
         for node in self._nodes():
             node.schedule(policy, self._mode_of(policy))
 
     def withdraw(self) -> None:
         """No policy waits any more, and none was told; the one in effect stays."""
-        self._told = None
+        self._told, self._refused = None, False
         for node in self._nodes():
             node.coming = None
+
+    def refuse(self) -> None:
+        """A policy was told that is wrong: every shard goes on with the one it was saved with."""
+        self._refused = True
 
     def heed(self, key: str, override: Override | None) -> dict[int, list[Decision]]:
         """Take in what people decided, ``None`` takes it back; returns what that lifts, by partition."""
@@ -95,11 +100,12 @@ class Detector:
     def add(self, partition: int, shard: Shard) -> list[Decision]:
         """Take up a shard that was restored; it learns what people told. Returns what that lifts."""
         self.shards[partition] = shard
-        if self._told is not None:
-            nodes: tuple[AccountsNode | AssociationsNode, ...] = (shard.accounts, shard.associations)
-            for node, text in zip(nodes, shard.told_policies, strict=True):
-                if (saved := self._saved(text)) is not None:
-                    node.obey(saved, self._mode_of(saved))
+        nodes: tuple[AccountsNode | AssociationsNode, ...] = (shard.accounts, shard.associations)
+        for node, text in zip(nodes, shard.told_policies, strict=True):
+            # Of a policy that nobody tells any more nothing is left; the file counts.
+            if (self._told or self._refused) and (saved := self._saved(text)) is not None:
+                node.obey(saved, self._mode_of(saved))
+            if self._told is not None:
                 node.schedule(self._told, self._mode_of(self._told))
         return self._lifts(shard, list(self._people.items()))
 

@@ -78,6 +78,8 @@ def test_a_policy_is_taken_and_stands_in_decisions(logged):
         (lambda text: text.replace('id = "default"', 'id = "another"'), False, "its key is default"),
         (lambda text: text.encode().replace(b"[ladder]", b"\xff"), True, "UTF-8"),
         (lambda text: "", True, "missing"),
+        # Python's reader of numbers gives up on so many digits.
+        (lambda text: text.replace("version = 2", "version = " + "9" * 5000), False, "policy.v1"),
     ],
 )  # fmt: skip
 def test_a_bad_policy_is_refused_with_its_place_and_the_old_stays(logged, spoil, placed, says):
@@ -94,6 +96,30 @@ def test_a_bad_policy_is_refused_with_its_place_and_the_old_stays(logged, spoil,
     assert (refused["column"] > 0) == placed
     assert says in refused["problem"]
     assert "policy.v1 offset 7" in refused["problem"]
+
+
+def test_after_a_bad_policy_a_successor_goes_on_with_the_one_in_effect():
+    """The topic is compacted: all it has by then is the bad one."""
+    told = Told()
+    told.policy(other_policy().text.replace('mode = "live"', 'mode = "shadow"'))
+    told.ask()
+    (in_effect,) = {told.shard.accounts.policy.hash}
+    image = told.shard.capture(0)
+
+    successor = Told()
+    successor.policy("no policy")
+    shard = successor.detector.new_shard()
+    shard.restore([image])
+    successor.detector.add(0, shard)
+
+    assert (shard.accounts.policy.hash, shard.accounts.mode) == (in_effect, "shadow")
+    assert in_effect != low_policy().hash
+    # Taken back is not refused: the file counts.
+    successor.policy(None)
+    third = successor.detector.new_shard()
+    third.restore([image])
+    successor.detector.add(0, third)
+    assert third.accounts.policy.hash == low_policy().hash
 
 
 def test_policies_of_other_ids_are_nobodys_business_here():
