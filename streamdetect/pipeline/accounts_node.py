@@ -159,13 +159,12 @@ class AccountsNode(Node):
         """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
         decisions: list[Decision] = []
         for key, override in records:
-            subject = self.decider.people.take(key, override)
-            row = self._row(subject) if subject is not None else -1
-            if row >= 0:
+            taken = self.decider.people.take(key, override)
+            if taken is not None and (row := self._row(taken[0])) >= 0:
                 newest = Newest(*self.state.newest_event(row))
                 usage = usage_of(self.state.activity_of(row))
                 at = newest.event_at or 0
-                decisions += self.decider.heed(self._case(row, usage, newest, at=at, windows_at=at))
+                decisions += self.decider.heed(self._case(row, usage, newest, at=at, windows_at=at), taken[1])
         self._watched = None
         return AccountsOutput(decisions, Counters())
 

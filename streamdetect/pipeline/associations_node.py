@@ -81,12 +81,12 @@ class AssociationsNode(Node):
         """Take in what people decided, by key and in order; ``None`` takes it back. An allow lifts what is in force."""
         decisions: list[Decision] = []
         for override_key, override in records:
-            subject = self.decider.people.take(override_key, override)
-            table = self.state.table
-            key = int(find(table.slots, table.rows, identity_of(subject))) if subject is not None else -1
-            if subject is not None and key >= 0:
+            if (taken := self.decider.people.take(override_key, override)) is None:
+                continue
+            (subject, before), table = taken, self.state.table
+            if (key := int(find(table.slots, table.rows, identity_of(subject)))) >= 0:
                 at, usage = int(table.rows[key]["newest"]), usage_of_key(self.state, key)
-                decisions += self.decider.heed(Case(subject, table, key, usage, at, at, Newest(None, at)))
+                decisions += self.decider.heed(Case(subject, table, key, usage, at, at, Newest(None, at)), before)
         return AssociationsOutput(decisions, np.zeros(0, FINDING), Counters())
 
     def _hits(self, scope: Scope, absorbed: Absorbed, links: Links) -> list[tuple[int, Scope, Hit]]:

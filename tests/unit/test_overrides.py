@@ -77,6 +77,21 @@ def test_after_an_allow_the_account_is_not_hit_for_the_same_template(ended):
 
 
 @pytest.mark.parametrize(
+    "told", [allow("account:ann", START + HOUR_MS), ("account:ann", None)], ids=["again", "cleared"]
+)
+def test_an_allow_long_over_pardons_nothing_when_it_is_told_again_or_cleared(told):
+    """A worker that starts reads every allow of the topic; what came after its end counts."""
+    node = knowing()
+    node.overrides([allow("account:ann", START + HOUR_MS)])
+    node.events(hammer(2, START + 3 * HOUR_MS))
+    before = node.standings.pardon_of(("account", "ann"))
+    node.overrides([told])
+
+    assert node.standings.pardon_of(("account", "ann")) == before
+    assert [d.reasons[0].value for d in node.events(hammer(2, START + 3 * HOUR_MS + 1000)).decisions] == [4]
+
+
+@pytest.mark.parametrize(
     ("news", "hit"),
     [({"key": 2}, True), ({"young": 13, "members": 13}, True), ({"young": 12, "members": 12}, False)],
     ids=["another template", "more than twice as many", "twice as many"],

@@ -18,7 +18,7 @@ from streamdetect.pipeline.accounts.features import TIER_COLUMN
 from streamdetect.pipeline.accounts.tiers import TrustTier
 from streamdetect.pipeline.decisions.judge import LIVE, SIMULATED, Hit, Judge
 from streamdetect.pipeline.decisions.policy import CompiledPolicy
-from streamdetect.pipeline.enforcement.overrides import Overrides
+from streamdetect.pipeline.enforcement.overrides import Overrides, unless_over
 from streamdetect.pipeline.enforcement.pardons import Pardon, facts_in
 from streamdetect.pipeline.enforcement.records import Newest, word
 from streamdetect.pipeline.enforcement.rulings import Ruling, Standing, SubjectKey, SubjectRecord, level_max_of
@@ -125,10 +125,15 @@ class Decider:
     def _is_void(judge: Judge, standing: Standing, case: Case) -> bool:
         return judge.rests_on_evidence(standing.rule_id) and not judge.still_holds(standing.rule_id, case.features)
 
-    def heed(self, case: Case) -> list[Decision]:
-        """An allow of the subject begins, changes or ends: pardon what is known by now, lift what is in force."""
-        self.pardon(case)
+    def heed(self, case: Case, before: Override | None) -> list[Decision]:
+        """An allow of the subject begins, changes or ends: pardon what is known by now, lift what is in force.
+
+        One that was over by the time of the subject is none: it is read again at every restart.
+        """
         allow = self.people.allow(case.subject, case.at)
+        if allow is None and unless_over(before, case.at) is None:
+            return []
+        self.pardon(case)
         return self._lift(case, allow) if allow is not None else []
 
     def _lift(self, case: Case, by: Override) -> list[Decision]:

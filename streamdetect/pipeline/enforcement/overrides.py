@@ -21,8 +21,11 @@ class Overrides:
     _allows: dict[SubjectKey, Override] = field(default_factory=dict)
     _kill: Override | None = None
 
-    def take(self, key: str, override: Override | None) -> SubjectKey | None:
-        """Take in one record, ``None`` for a tombstone. Returns the subject whose allow it begins, changes or ends."""
+    def take(self, key: str, override: Override | None) -> tuple[SubjectKey, Override | None] | None:
+        """Take in one record, ``None`` for a tombstone.
+
+        Returns the subject whose allow it begins, changes or ends, with the allow before.
+        """
         if key == KILL_KEY:
             self._kill = override
             return None
@@ -33,15 +36,15 @@ class Overrides:
         before = self._allows.pop(subject, None)
         if override is not None and isinstance(override.subject, Subject) and override.effect == "allow":
             self._allows[subject] = override
-        return subject if before is not None or subject in self._allows else None
+        return (subject, before) if before is not None or subject in self._allows else None
 
     def allow(self, subject: SubjectKey, at: int) -> Override | None:
         """The allow of a subject at an event time in ms."""
-        return _unless_over(self._allows.get(subject), at)
+        return unless_over(self._allows.get(subject), at)
 
     def stopping(self, subject: SubjectKey, at: int) -> Override | None:
         """What keeps decisions on a subject from being enforced at an event time in ms: an allow, the kill switch."""
-        return self.allow(subject, at) or _unless_over(self._kill, at)
+        return self.allow(subject, at) or unless_over(self._kill, at)
 
     @property
     def allowed(self) -> list[SubjectKey]:
@@ -49,7 +52,8 @@ class Overrides:
         return list(self._allows)
 
 
-def _unless_over(override: Override | None, at: int) -> Override | None:
+def unless_over(override: Override | None, at: int) -> Override | None:
+    """An override, if there is one and it holds at an event time in ms."""
     if override is None or (override.expires_at is not None and at >= override.expires_at):
         return None
     return override
