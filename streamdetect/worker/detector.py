@@ -164,6 +164,7 @@ class Detector:
             AssociationsNode(self.policy, self.mode, self.partitions, self._adopted),
             Watermark(self.policy.model.max_ahead_ms),
             self.policy.hash,
+            sources=dict(self._sources),
         )
 
     def shard(self, partition: int) -> Shard:
@@ -223,7 +224,7 @@ class Detector:
             output = shard.accounts.events(columns)
             assert output.shared is not None
             assert output.observed is not None
-            source = self._sources[chunk.topic] * self.partitions + chunk.partition
+            source = shard.sources[chunk.topic] * self.partitions + chunk.partition
             offsets = shard.rising(chunk.topic, chunk.offsets[columns.record])
             packed = pack_shared(output.shared, columns, output.observed, offsets, source)
             outcome.links = list(packed.items())

@@ -33,6 +33,9 @@ class Shard:
     ``told_policies`` are the texts of policies other than the one of ``start_hash`` that accounts and associations had
     gone over to when they were saved.
 
+    ``sources`` numbers the request topics: rows about shared keys name what they were made from by it, so a number
+    belongs to its topic for ever.
+
     ``log_from`` is, by partition of the decision log, where a successor must begin to read what was decided since.
     """
 
@@ -45,6 +48,7 @@ class Shard:
     stamps: dict[str, int] = field(default_factory=dict)
     incarnations: dict[str, int] = field(default_factory=dict)
     marks: dict[int, int] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
     log_from: dict[int, int] = field(default_factory=dict)
     # Offsets up to which what is processed was processed before, by the owner whose decisions were followed.
     repeated_until: dict[str, int] = field(default_factory=dict)
@@ -60,6 +64,7 @@ class Shard:
                 "stamps": dict(self.stamps),
                 "incarnations": dict(self.incarnations),
                 "marks": dict(self.marks),
+                "sources": dict(self.sources),
                 "log_from": dict(self.log_from),
                 "repeated_until": dict(self.repeated_until),
                 "held": [],
@@ -86,6 +91,10 @@ class Shard:
         self.positions, self.marks, self.log_from = source["positions"], source["marks"], source["log_from"]
         self.stamps, self.incarnations = source["stamps"], source["incarnations"]
         self.repeated_until = source["repeated_until"]
+        numbers = dict(source.get("sources", self.sources))  # images used to have none
+        for topic in self.sources:
+            numbers.setdefault(topic, len(numbers))
+        self.sources = numbers
         return [Decision.model_validate_json(raw) for raw in source["held"]]
 
     def stands(self, decision: Decision) -> bool:

@@ -14,6 +14,7 @@ from override_reference import allow
 from pipeline_reference import ASK, START, cut, event, low_policy, other_policy
 
 from streamdetect.kernels.chunk import chunk_of
+from streamdetect.kernels.images import decode, encode
 from streamdetect.pipeline.decisions.policy import load_policy
 from streamdetect.pipeline.decisions.schedule import Coming
 from streamdetect.worker.detector import Detector
@@ -231,6 +232,34 @@ def test_a_time_from_the_future_is_set_aside_and_does_not_move_the_watermark():
     outcome = one.requests(log.chunk(range(3)))
     assert [(letter.code, letter.offset) for _, letter in outcome.dead_letters] == [("future", 1)]
     assert one.watermark_ms(0) == START + 1
+
+
+def test_rows_of_a_request_topic_that_is_added_count_whatever_its_name():
+    """Also of one that comes before the others in the alphabet, or after one that is gone."""
+    known, image = 0, None
+    offsets = {}
+    for topics in (("m",), ("a", "m"), ("b", "m", "a"), ("a", "c")):
+        one = Detector(low_policy(), "live", topics, 1)
+        shard = one.new_shard()
+        if image is not None:
+            shard.restore([image])
+        one.add(0, shard)
+        for topic in topics:
+            first = offsets.get(topic, 0)
+            fields = {"org_id": "org", "account_created_at": START - DAY_MS}
+            sent = [orjson.dumps(event(f"{topic}{first + n}", f"{topic}{n}", START + n, **fields)) for n in range(9)]
+            offsets[topic] = first + len(sent)
+            outcome = one.requests(chunk_of(topic, 0, sent, offsets=range(first, first + len(sent))))
+            for _, value in outcome.links:
+                one.links(chunk_of("links", 0, [value], offsets=[known]))
+                known += 1
+            assert counted(shard) == sum(offsets.values())
+        image = decode(encode(shard.capture(0)))
+
+
+def counted(shard):
+    """Requests of the organisation, which every event names, in its longest window."""
+    return int(shard.associations.state.table.live["requests"].sum(axis=2).max())
 
 
 # Policies and overrides
