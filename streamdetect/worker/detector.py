@@ -191,6 +191,12 @@ class Detector:
         shard = self.shards.get(partition)
         return shard.positions.get(topic, -1) if shard else -1
 
+    def stamp_ms(self, place: Place) -> int:
+        """Broker time of the newest record processed, -1 if there is none or it has none."""
+        topic, partition = place
+        shard = self.shards.get(partition)
+        return shard.stamps.get(topic, -1) if shard else -1
+
     @property
     def tracked_accounts(self) -> int:
         """Accounts in memory."""

@@ -6,13 +6,14 @@ outage. A watermark moves when a chunk has been processed, so of one partition o
 are busy; a chunk spans ``ChunkLimits.span_ms`` of broker time at most.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
 from faust.types import TP
 
-from streamdetect.worker.detector import Detector, Place
+from streamdetect.worker.detector import Detector
 
 # A partition whose end the broker has not told yet may hold the oldest records of all. It is waited for so long after
 # an assignment, not for ever: one without a leader must not stop the others.
@@ -31,7 +32,6 @@ class Pace:
     ) -> None:
         self._detector, self._consumer, self._now_s = detector, consumer, now_s
         self._topics = frozenset(request_topics)
-        self._stamps_ms: dict[Place, int] = {}  # broker time of the newest record processed
         self._assigned_at_s = 0.0
         self.partitions: list[TP] = []
 
@@ -40,9 +40,8 @@ class Pace:
         self.partitions = sorted(tp for tp in partitions if tp.topic in self._topics)
         self._assigned_at_s = self._now_s()
 
-    def processed(self, place: Place, stamp_ms: int) -> None:
-        """A chunk was processed, whose last record the broker stamped so; -1 if it did not."""
-        self._stamps_ms[place] = stamp_ms
+    def processed(self) -> None:
+        """A chunk was processed."""
         self._consumer().look_again()
 
     def lag_records(self, tp: TP) -> int:
@@ -55,15 +54,18 @@ class Pace:
         return max(0, end - done)
 
     def behind_ms(self, tp: TP) -> int:
-        """How much older than now the newest processed record is, by broker time; 0 when nothing waits."""
-        if not self.lag_records(tp):
+        """How much older than now the newest processed record is, by broker time; 0 when nothing waits.
+
+        Of a partition that came with a state that is the newest in it, from the beginning.
+        """
+        if not self._busy(tp):
             return 0
-        stamp_ms = self._stamps_ms.get((tp.topic, tp.partition), -1)
+        stamp_ms = self._detector.stamp_ms((tp.topic, tp.partition))
         return max(0, int(time.time() * 1000) - stamp_ms) if stamp_ms >= 0 else 0
 
     def behind_s(self) -> float:
-        """The same of the partition that is furthest behind, in seconds."""
-        return max(map(self.behind_ms, self.partitions), default=0) / 1000
+        """The same of the partition that is furthest behind, in seconds; without end while none is ours."""
+        return max(map(self.behind_ms, self.partitions), default=math.inf) / 1000
 
     def may_go_on(self, tp: TP) -> bool:
         """Whether the next chunk of a partition may be handed out; always for what is no request topic."""

@@ -101,6 +101,7 @@ class Worker:
         self._work: Work | None = None
         self._saver: Saver | None = None
         self._in_force: InForce | None = None
+        self._enforcement: Follower | None = None
         self._ownership: Ownership | None = None
         self._queued: Queued = {}
         self._stopping = False
@@ -145,6 +146,7 @@ class Worker:
             return
         async with Follower(self._settings, topic, self._in_force.seen, metrics=self._metrics) as follower:
             await follower.until_ready()
+            self._enforcement = follower
             self._detector.adopt(self._in_force.records)
             log(__name__).info("adopted", in_force=len(self._in_force.records), unreadable=self._in_force.unreadable)
             yield
@@ -315,6 +317,8 @@ class Worker:
 
     def _watch_controls(self) -> None:
         self._controls.check()
+        if self._enforcement is not None:
+            self._enforcement.check()
         self._metrics.gauge("policy_waiting").set(self._detector.waits)
         self._metrics.gauge("kill_switch").set(self._controls.killed())
         in_effect = self._detector.in_effect

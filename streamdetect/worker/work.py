@@ -15,7 +15,7 @@ from streamdetect.kafka.plan import ACCOUNTS, EVIDENCE, LINKS
 from streamdetect.kernels.chunk import Chunk
 from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
-from streamdetect.worker.detector import Detector, Outcome, Place
+from streamdetect.worker.detector import Detector, Outcome
 from streamdetect.worker.publisher import Publisher, Sent
 from streamdetect.worker.saver import Saver
 
@@ -38,7 +38,7 @@ def input_topics(settings: Settings) -> frozenset[str]:
 class Work:
     """``owns`` says whether a partition is ours in a generation; ``ack`` tells the consumer that a message is done.
 
-    ``processed`` hears of each chunk where it was from, and the broker time (ms) of its last record, -1 if unknown.
+    ``processed`` is called after each chunk.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Work:
         *,
         owns: Callable[[int, int], bool],
         ack: Callable[[Any], object],
-        processed: Callable[[Place, int], object] = lambda _place, _stamp_ms: None,
+        processed: Callable[[], object] = lambda: None,
     ) -> None:
         self._publisher, self._saver, self._metrics = publisher, saver, metrics
         self._owns, self._ack, self._processed = owns, ack, processed
@@ -87,7 +87,7 @@ class Work:
                 stamp_ms = int(message.value.timestamps_ms[-1])
                 outcome = self._process(message.value, step)
                 message.value = None
-                self._processed((topic, message.partition), stamp_ms)
+                self._processed()
                 # Before anything is awaited: an image taken meanwhile holds this chunk, and waits for its outputs.
                 done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 self._saver.hold(message.partition, partial(self._ack, message), done)
