@@ -12,10 +12,10 @@ START_MS = 1_767_571_200_000
 HOUR_MS = 3_600_000
 
 
-def hammering(first: int, at_ms: int):
+def hammering(first: int, at_ms: int, account: str = "a"):
     events = [
         orjson.dumps(
-            {"event_id": f"e{first + n}", "occurred_at": at_ms + n, "account_id": "a", "account_tier": "paid",
+            {"event_id": f"e{first + n}", "occurred_at": at_ms + n, "account_id": account, "account_tier": "paid",
              "account_created_at": START_MS - HOUR_MS}
         )
         for n in range(700)
@@ -62,3 +62,38 @@ def test_what_is_in_force_by_a_rule_whose_id_has_dots_is_known_as_of_that_rule()
 
 def test_no_feature_has_a_dot_in_its_name():
     assert not [feature.name for feature in (*ACCOUNT_FEATURES, *SHARED_FEATURES) if "." in feature.name]
+
+
+def test_a_crash_gives_no_caps_back():
+    """What the log says was let pass is spent, although what is in force is known as well."""
+    capped = load_policy(default_text().replace("rate_limit_per_hour = 50_000", "rate_limit_per_hour = 4"))
+    chunks = [hammering(700 * number, START_MS + 700 * number, f"a{number}") for number in range(8)]
+
+    def issued(decisions):
+        return {decision.decision_id for decision in decisions if decision.status == "issued"}
+
+    calm, before = detector(capped), detector(capped)
+    expected = issued([decision for chunk in chunks for decision in calm.requests(chunk).decisions])
+    log = [decision for chunk in chunks[:4] for decision in before.requests(chunk).decisions]
+    successor = detector(capped)
+    successor.adopt(adopted_from(log))
+    shard = successor.new_shard()
+    shard.begin_term()
+    shard.follow(log, {"requests": 2800})
+    successor.add(0, shard)
+    again = [decision for chunk in chunks for decision in successor.requests(chunk).decisions]
+    assert len(expected) == 4
+    assert issued(log + again) == expected
+
+
+def test_what_a_predecessor_lifted_is_forgotten_once_all_was_processed_again():
+    one = detector()
+    (issued,) = one.requests(hammering(0, START_MS)).decisions
+    standings = one.shards[0].accounts.standings
+    subject = ("account", "a")
+    released = {"action": "release", "status": "released", "revision": 2, "expires_at": issued.issued_at + 1}
+    standings.follow([issued.model_copy(update=released)])
+    assert standings.lifted_before(subject) is not None
+    standings.forget_followed()
+    assert standings.lifted_before(subject) is None
+    assert standings.capture(0).blobs["subjects"].blobs[0] is not None

@@ -187,10 +187,15 @@ class Standings:
 
     def _known(self, subject: SubjectKey) -> SubjectRecord | None:
         record = self._subjects.get(subject)
-        if record is None and (adopted := self.adopted.get(subject)) is not None:
-            record = self._put(subject, SubjectRecord(adopted.revision, list(adopted.tracks), inherited=True))
-        if self._later and (later := self._later.pop(subject, None)) is not None:
-            record = record or self._put(subject, SubjectRecord())
+        later = self._later.pop(subject, ()) if self._later else ()
+        if record is None:
+            adopted = self.adopted.get(subject)
+            # The log says more than what is in force: what caps have let pass, and how long without jitter.
+            if adopted is not None and not (later and later[-1].revision >= adopted.revision):
+                record = self._put(subject, SubjectRecord(adopted.revision, list(adopted.tracks), inherited=True))
+            elif later:
+                record = self._put(subject, SubjectRecord())
+        if record is not None:
             for decision in later:
                 self._follow(record, decision)
         return record
@@ -323,6 +328,10 @@ class Standings:
         self._repeating = False
         self._taken.clear()
         self._later.clear()
+        for record in self._subjects.values():
+            if record.lifted is not None:
+                record.lifted = None
+                self._dirty.add(record.number)
 
     def _keep_for_later(self, decisions: Iterable[Decision]) -> None:
         for decision in decisions:
