@@ -17,6 +17,7 @@ from streamdetect.cli.times import duration_ms, instant
 from streamdetect.errors import BadDataError, UsageError
 from streamdetect.replay.detectors import read_decisions
 from streamdetect.replay.driver import Options, replay_files
+from streamdetect.replay.report import what_was_read
 from streamdetect.replay.sources import read_chunks, size_of
 
 
@@ -144,9 +145,7 @@ def _tell(summary: dict[str, Any], output: Path, *, json: bool) -> None:
         return
     decided = ", ".join(f"{count} {action}" for action, count in summary["decisions"].items() if count) or "none"
     speed = summary["events"] / max(summary["wall_seconds"], 1e-9)
-    accounts = "" if summary["accounts"] is None else f" of {summary['accounts']:,} accounts"
-    read = f"{summary['events']:,} events{accounts}"
-    print(f"{read} in {summary['wall_seconds']:.1f} s ({speed:,.0f}/s)")
+    print(f"{what_was_read(summary)} in {summary['wall_seconds']:.1f} s ({speed:,.0f}/s)")
     print(f"decisions: {decided}")
     if summary["dead_letters"]:
         codes = ", ".join(f"{code} {count}" for code, count in summary["dead_letters_by_code"].items())

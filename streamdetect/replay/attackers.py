@@ -14,44 +14,33 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from streamdetect.kernels.hashing import combine64
 from streamdetect.messages.reaction import Reaction
 from streamdetect.pipeline.accept.columns import RequestColumns
 from streamdetect.replay.attack import NO_TEMPLATE, Attack
 from streamdetect.replay.disguise import Exit, Identity, identity_of, impersonated, prompted, reworded
-from streamdetect.replay.evaluate import IGNORED, SENT, UNSENT
-from streamdetect.replay.pools import NOBODY, Pools, pick
+from streamdetect.replay.evaluate import UNSENT
+from streamdetect.replay.pools import NOBODY, Pools
 from streamdetect.replay.reorder import gather
+from streamdetect.replay.senders import (
+    AGAIN,
+    ATTACKER,
+    DAY_MS,
+    FAIL_OVER_DELAY,
+    IN_USE,
+    LOST,
+    MOVES,
+    NEVER_MS,
+    REACTION_FIELDS,
+    RETRY_DELAY,
+    find_senders,
+    see_refusals,
+)
 from streamdetect.replay.truth import CAMPAIGN, Truth, hashes_of
 from streamdetect.replay.waves import Later, Wave
 
 ACCOUNTS_PER_CARD = 8
-_NEVER_MS = np.iinfo(np.int64).max
-_DAY_MS = 86_400_000
-_DRAWS = 8  # siblings looked at before an exchange is not sent
-_UNMET, _MET, _IN_USE = 0, 1, 2  # by the campaign: who only has cover traffic so far is met and not in use
-_LOST, _AGAIN, _MOVES = 1, 2, 3  # what becomes of a refused exchange
-
-_ATTACKER = np.dtype(
-    [
-        ("given_up_at", "i8"),
-        ("heir_from", "i8"),
-        ("refused_at", "i8"),  # first refusal; 0 none
-        ("address_high", "u8"),
-        ("address_low", "u8"),
-        ("heir", "i4"),
-        ("pool", "i4"),
-        ("refusals", "i4"),  # in a row, since they were noticed
-        ("taken_on", "i4"),  # the UTC day of
-        ("taken", "i4"),  # exchanges taken over from others
-        ("address_family", "u1"),
-        ("met", "u1"),
-    ],
-    align=True,
-)
 _TEMPLATE = np.dtype(
     [
         ("changes_at", "i8"),
@@ -61,11 +50,6 @@ _TEMPLATE = np.dtype(
         ("losses", "i8"),
     ]
 )
-_REACTION_FIELDS = (
-    "notices_after_ms", "retries", "retry_delay_ms", "fail_overs", "fail_over_delay_ms", "gives_up_after",
-    "taken_over_per_day",
-)  # fmt: skip
-_NOTICES, _RETRIES, _RETRY_DELAY, _FAIL_OVERS, _FAIL_OVER_DELAY, _GIVES_UP, _TAKES_OVER = range(7)
 
 
 @dataclass(slots=True)
@@ -97,18 +81,18 @@ class Attackers:
         self.later = Later(self.round_ms)
         self._reactions = [self.attack.of(name) for name in self.truth.campaigns]
         self._numbers = np.array(
-            [[getattr(one, name) for name in _REACTION_FIELDS] for one in self._reactions]
-            or [[0] * len(_REACTION_FIELDS)],
+            [[getattr(one, name) for name in REACTION_FIELDS] for one in self._reactions]
+            or [[0] * len(REACTION_FIELDS)],
             np.int64,
         )
-        self._state = np.zeros(0, _ATTACKER)
+        self._state = np.zeros(0, ATTACKER)
         self._grow()
         groups = np.stack([rows["campaign"], rows["cohort"]], axis=1)
         _, pool, sizes = np.unique(groups, axis=0, return_inverse=True, return_counts=True)
         self._state["pool"][: len(rows)] = pool.ravel()
         self._pools = Pools.of(sizes)
         self._templates = np.zeros(self.attack.templates + len(self._reactions), _TEMPLATE)
-        self._templates["changes_at"] = _NEVER_MS
+        self._templates["changes_at"] = NEVER_MS
         self._templates["spare"] = self._templates["next_spare"] = NO_TEMPLATE
         for name in self.truth.campaigns:
             self._first_spare[name] = len(self._spares)
@@ -143,12 +127,12 @@ class Attackers:
         """Decide who sends what: the wave with its senders, and its events as they go out."""
         while self._arriving and self._arriving[0][0] <= start_ms:
             row = heapq.heappop(self._arriving)[1]
-            if self._state[row]["given_up_at"] == _NEVER_MS:
+            if self._state[row]["given_up_at"] == NEVER_MS:
                 self._pools.join(int(self._state[row]["pool"]), row)
         sender, fate = wave.sender.copy(), wave.fate.copy()
         met, taken_up = np.zeros(len(wave), np.bool_), np.zeros(len(wave), np.bool_)
         columns = wave.columns
-        _find_senders(
+        find_senders(
             self.truth.accounts.rows, self._state, self._numbers,
             self._pools.members, self._pools.start, self._pools.length,
             wave.request, wave.planner, wave.sibling, wave.moves, columns.occurred_at,
@@ -164,23 +148,23 @@ class Attackers:
     def learn(self, wave: Wave, denied: NDArray[np.uint8], start_ms: int) -> None:
         """See what was refused of a wave that was sent, and plan what follows."""
         becomes, given_up = np.zeros(len(wave), np.uint8), np.zeros(len(wave), np.bool_)
-        _see_refusals(
+        see_refusals(
             self.truth.accounts.rows, self._state, self._numbers, wave.sender, wave.columns.occurred_at, wave.fate,
             wave.tries, wave.moves, denied, becomes, given_up,
         )  # fmt: skip
         for index in np.flatnonzero(given_up).tolist():
             self._give_up(int(wave.sender[index]), int(wave.columns.occurred_at[index]), int(wave.template[index]))
         self.counts["refused"] += int(np.count_nonzero(becomes))
-        self.counts["lost"] += int(np.count_nonzero(becomes == _LOST))
-        for outcome, delay, name in ((_AGAIN, _RETRY_DELAY, "tried_again"), (_MOVES, _FAIL_OVER_DELAY, "failed_over")):
+        self.counts["lost"] += int(np.count_nonzero(becomes == LOST))
+        for outcome, delay, name in ((AGAIN, RETRY_DELAY, "tried_again"), (MOVES, FAIL_OVER_DELAY, "failed_over")):
             rows = np.flatnonzero(becomes == outcome)
             if not len(rows):
                 continue
             self.counts[name] += len(rows)
             campaign = self.truth.accounts.rows["campaign"][wave.sender[rows]]
             due = np.maximum(wave.columns.occurred_at[rows] + self._numbers[campaign, delay], start_ms + self.round_ms)
-            moves = wave.moves + (outcome == _MOVES)
-            sibling = np.full(len(wave), outcome == _MOVES)
+            moves = wave.moves + (outcome == MOVES)
+            sibling = np.full(len(wave), outcome == MOVES)
             self.later.put(replace(wave, sibling=sibling, tries=wave.tries + 1, moves=moves), rows, due)
 
     def _disguised(
@@ -231,9 +215,9 @@ class Attackers:
         one = self._templates[template]
         if int(one["changes_at"]) <= at:
             one["version"] += 1
-            one["changes_at"], one["spare"] = _NEVER_MS, one["next_spare"]
+            one["changes_at"], one["spare"] = NEVER_MS, one["next_spare"]
         one["losses"] += 1
-        if one["changes_at"] == _NEVER_MS and one["losses"] % reaction.template_losses == 0:
+        if one["changes_at"] == NEVER_MS and one["losses"] % reaction.template_losses == 0:
             one["changes_at"] = at + reaction.template_delay_ms
             used = self._spares_used[campaign]
             left = used < len(self.attack.spares.get(campaign, []))
@@ -245,11 +229,11 @@ class Attackers:
         """Replace an account by a fresh one, on the first day that still has one to give."""
         campaign = int(self.truth.accounts.rows[row]["campaign"])
         if reaction.respawns_per_day:
-            a_day, day = max(1, round(reaction.respawns_per_day * self.attack.scale)), ready // _DAY_MS
+            a_day, day = max(1, round(reaction.respawns_per_day * self.attack.scale)), ready // DAY_MS
             while self._bought_on[campaign, day] >= a_day:
                 day += 1
             self._bought_on[campaign, day] += 1
-            ready = max(ready, day * _DAY_MS)
+            ready = max(ready, day * DAY_MS)
         root = self._roots.get(row, row)
         self._generations[root] += 1
         identity = self._fresh(self._identities[root], self._generations[root], campaign, ready)
@@ -261,7 +245,7 @@ class Attackers:
         )  # fmt: skip
         self._grow()
         self._roots[heir], self._identities[heir] = root, identity
-        self._state[heir]["pool"], self._state[heir]["met"] = self._state[row]["pool"], _IN_USE
+        self._state[heir]["pool"], self._state[heir]["met"] = self._state[row]["pool"], IN_USE
         self._state[row]["heir"], self._state[row]["heir_from"] = heir, ready
         heapq.heappush(self._arriving, (ready, heir))
 
@@ -280,123 +264,7 @@ class Attackers:
     def _grow(self) -> None:
         count, before = len(self.truth.accounts.rows), len(self._state)
         if count > before:
-            more = np.zeros(count - before, _ATTACKER)
-            more["given_up_at"] = more["heir_from"] = _NEVER_MS
+            more = np.zeros(count - before, ATTACKER)
+            more["given_up_at"] = more["heir_from"] = NEVER_MS
             more["heir"] = NOBODY
             self._state = np.concatenate([self._state, more])
-
-
-@njit(cache=True, nogil=True)
-def _sibling(
-    state: NDArray[np.void],
-    members: NDArray[np.int64],
-    pool_start: NDArray[np.int64],
-    pool_length: NDArray[np.int64],
-    pool: int,
-    key: np.uint64,
-    but: int,
-    limit: int,
-    now: int,
-) -> int:
-    """A member of a pool other than ``but`` that may still take something over today, and does; -1 for none."""
-    day = now // _DAY_MS
-    for draw in range(_DRAWS):
-        found = pick(members, pool_start, pool_length, pool, combine64(key, np.uint64(draw)) if draw else key, but)
-        if found < 0:
-            break
-        one = state[found]
-        if one.taken_on != day:
-            one.taken_on, one.taken = day, 0
-        if limit == 0 or one.taken < limit:
-            one.taken += 1
-            return int(found)
-    return NOBODY
-
-
-@njit(cache=True, nogil=True)
-def _find_senders(
-    rows: NDArray[np.void],
-    state: NDArray[np.void],
-    reactions: NDArray[np.int64],
-    members: NDArray[np.int64],
-    pool_start: NDArray[np.int64],
-    pool_length: NDArray[np.int64],
-    request: NDArray[np.uint64],
-    planner: NDArray[np.int64],
-    sibling: NDArray[np.bool_],
-    moves: NDArray[np.int64],
-    occurred: NDArray[np.int64],
-    family: NDArray[np.uint8],
-    high: NDArray[np.uint64],
-    low: NDArray[np.uint64],
-    counts: NDArray[np.bool_],
-    sender: NDArray[np.int64],
-    fate: NDArray[np.uint8],
-    met: NDArray[np.bool_],
-    taken_up: NDArray[np.bool_],
-) -> None:
-    for index in range(len(planner)):
-        who = planner[index]
-        if who < 0 or rows[who].label != CAMPAIGN:
-            continue
-        now, pool = occurred[index], np.int64(state[who].pool)
-        limit = reactions[rows[who].campaign, _TAKES_OVER]
-        key = combine64(request[index], np.uint64(moves[index]))
-        at = sender[index]
-        if sibling[index]:
-            at = _sibling(state, members, pool_start, pool_length, pool, key, at, limit, now)
-        while at >= 0 and state[at].given_up_at <= now:
-            if state[at].heir >= 0 and state[at].heir_from <= now:
-                at = np.int64(state[at].heir)
-            elif reactions[rows[who].campaign, _FAIL_OVERS] > 0:
-                at = _sibling(state, members, pool_start, pool_length, pool, key, at, limit, now)
-                break
-            else:
-                at = NOBODY
-        sender[index] = at
-        if at < 0:
-            fate[index] = UNSENT if fate[index] != IGNORED else IGNORED
-        elif at == who and not sibling[index]:
-            state[at].address_family = family[index]
-            state[at].address_high, state[at].address_low = high[index], low[index]
-            if state[at].met == _UNMET:
-                state[at].met, met[index] = _MET, True
-            if state[at].met == _MET and counts[index]:
-                state[at].met, taken_up[index] = _IN_USE, True
-
-
-@njit(cache=True, nogil=True)
-def _see_refusals(
-    rows: NDArray[np.void],
-    state: NDArray[np.void],
-    reactions: NDArray[np.int64],
-    sender: NDArray[np.int64],
-    occurred: NDArray[np.int64],
-    fate: NDArray[np.uint8],
-    tries: NDArray[np.int64],
-    moves: NDArray[np.int64],
-    denied: NDArray[np.uint8],
-    becomes: NDArray[np.uint8],
-    given_up: NDArray[np.bool_],
-) -> None:
-    for index in range(len(sender)):
-        if fate[index] != SENT or sender[index] < 0 or rows[sender[index]].label != CAMPAIGN:
-            continue
-        one, now = state[sender[index]], occurred[index]
-        reaction = reactions[rows[sender[index]].campaign]
-        if denied[index] == 0:
-            one.refusals = 0
-            continue
-        becomes[index] = _LOST
-        if one.refused_at == 0:
-            one.refused_at = now
-        if now - one.refused_at < reaction[_NOTICES]:
-            continue
-        one.refusals += 1
-        if 0 < reaction[_GIVES_UP] <= one.refusals and one.given_up_at == _NEVER_MS:
-            one.given_up_at = now
-            given_up[index] = True
-        if moves[index] == 0 and tries[index] < reaction[_RETRIES] and one.given_up_at == _NEVER_MS:
-            becomes[index] = _AGAIN
-        elif moves[index] < reaction[_FAIL_OVERS]:
-            becomes[index] = _MOVES

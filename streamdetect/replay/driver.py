@@ -162,19 +162,14 @@ def _write(log: Any, decisions: list[Decision], counts: Counter[str], by_hour: D
 
 
 def _summary(replay: Replay, counts: Counter[str], wall_s: float, cpu_s: float) -> dict[str, Any]:
-    counters, feed = replay.rounds.counters, replay.feed
-    unread = replay.recorded is not None  # decisions of another detector: ours has seen nothing
+    feed = replay.feed
     span_ms = 0 if feed.first_at is None or feed.last_at is None else feed.last_at - feed.first_at
     return {
         "events": feed.events,
         "dead_letters": sum(feed.dead_letters.values()),
         "dead_letters_by_code": dict(sorted(feed.dead_letters.items())),
-        "late": None if unread else counters.late,
-        "duplicates": None if unread else counters.duplicates,
-        "refused": None if unread else counters.refused,
         "out_of_order": feed.overtaken,
-        "accounts": None if unread else sum(node.state.table.count for node in replay.rounds.accounts),
-        "keys": None if unread else sum(node.state.table.count for node in replay.rounds.associations),
+        **_counted(replay),
         "decisions": {action: counts[action] for action in ACTIONS},
         "campaigns": 0,
         "evidence_families_off": _missing_evidence(replay),
@@ -186,6 +181,19 @@ def _summary(replay: Replay, counts: Counter[str], wall_s: float, cpu_s: float) 
         "version": __version__,
         **_grades(replay),
     }
+
+
+def _counted(replay: Replay) -> dict[str, int | None]:
+    """What the detector has counted; ``None`` where decisions of another one are graded, for then it saw nothing."""
+    counters, rounds = replay.rounds.counters, replay.rounds
+    found: dict[str, int | None] = {
+        "late": counters.late,
+        "duplicates": counters.duplicates,
+        "refused": counters.refused,
+        "accounts": sum(node.state.table.count for node in rounds.accounts),
+        "keys": sum(node.state.table.count for node in rounds.associations),
+    }
+    return found if replay.recorded is None else dict.fromkeys(found)
 
 
 def _grades(replay: Replay) -> dict[str, Any]:

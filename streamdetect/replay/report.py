@@ -66,11 +66,16 @@ class DecisionLog:
         hour[action] = hour.get(action, 0) + 1
 
 
+def what_was_read(summary: Mapping[str, Any]) -> str:
+    """Events, and their accounts where they were counted, in words."""
+    accounts = "" if summary["accounts"] is None else f" of {summary['accounts']:,} accounts"
+    return f"{summary['events']:,} events{accounts}"
+
+
 def page(summary: Mapping[str, Any], log: DecisionLog, evaluation: Evaluation | None) -> str:
     """The report of a replay as HTML."""
     policy = summary["policy"]
-    accounts = "" if summary["accounts"] is None else f" of {summary['accounts']:,} accounts"
-    traffic = f"{summary['events']:,} events{accounts}"
+    traffic = what_was_read(summary)
     by = f"policy {escape(policy['id'])} version {policy['version']} ({escape(policy['hash'][:8])})"
     days, mode = summary["event_seconds"] / 86_400, f"mode {summary['mode']}, streamdetect {summary['version']}"
     parts = ["<h1>Replay</h1>", f"<p>{traffic}, {days:.2f} days; {by}, {mode}. Times are UTC.</p>"]

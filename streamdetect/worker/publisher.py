@@ -74,9 +74,7 @@ class Publisher:
         """Publish decisions that no chunk led to, in this moment's turn; done on delivery."""
         self._guard()
         turn = self._deciding.take()
-        said = asyncio.ensure_future(self._delivered(self._decided(turn, list(decisions), partition)))
-        said.add_done_callback(lambda _: turn.give_up())  # it may be cancelled before it begins
-        return said
+        return _begun(turn, self._decided(turn, list(decisions), partition))
 
     async def enforce_again(self, decisions: Iterable[Decision]) -> Sent:
         """Put in force what stands in the log already: its writer may have ended in between."""
@@ -141,9 +139,7 @@ class Publisher:
     ) -> "asyncio.Future[None]":
         """Put decisions in force once they are ``logged``, after those of earlier calls."""
         turn = self._enforcing.take()
-        enforced = asyncio.ensure_future(self._delivered(self._enforced(turn, logged, decisions)))
-        enforced.add_done_callback(lambda _: turn.give_up())
-        return enforced
+        return _begun(turn, self._enforced(turn, logged, decisions))
 
     async def _enforced(
         self, turn: Turn, logged: Sequence["asyncio.Future[Any]"], decisions: Sequence[tuple[Decision, bytes]]
@@ -152,10 +148,6 @@ class Publisher:
             await asyncio.gather(*map(asyncio.shield, logged))
             self._guard()
             return [await self._enforce(decision, value) for decision, value in decisions]
-
-    @staticmethod
-    async def _delivered(handing_over: Coroutine[Any, Any, Sent]) -> None:
-        await asyncio.gather(*await handing_over)
 
     async def _enforce(self, decision: Decision, value: bytes) -> "asyncio.Future[Stored]":
         key, in_force = decision.subject.key.encode(), None if decision.status == "released" else value
@@ -167,6 +159,17 @@ class Publisher:
         with contextlib.suppress(UnreachableError, asyncio.CancelledError):  # told to whoever waits for it
             landed = logged.result()
             self._log_ends[landed.partition] = max(landed.offset + 1, self._log_ends.get(landed.partition, 0))
+
+
+def _begun(turn: Turn, handing_over: Coroutine[Any, Any, Sent]) -> "asyncio.Future[None]":
+    """Begin what has taken a turn; done when everything it hands over is delivered."""
+
+    async def deliver() -> None:
+        await asyncio.gather(*await handing_over)
+
+    delivered = asyncio.ensure_future(deliver())
+    delivered.add_done_callback(lambda _: turn.give_up())  # it may be cancelled before it begins
+    return delivered
 
 
 def is_enforced(decision: Decision) -> bool:
