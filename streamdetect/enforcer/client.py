@@ -5,7 +5,6 @@ no detector alive: records end by their own ``expires_at``, by wall clock, or, f
 seen. Records that cannot be read are counted and leave the subject as it was. Needs nothing of the detector.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ from streamdetect.enforcer.limits import RateLimiter
 from streamdetect.enforcer.requests import PASS_STALE, GatewayRequest, Verdict
 from streamdetect.enforcer.table import EnforcementTable
 from streamdetect.kafka.fold import VANISHED, Record
-from streamdetect.kafka.follower import READY_TIMEOUT_S, Follower
+from streamdetect.kafka.follower import READY_TIMEOUT_S, Follower, stop_all
 from streamdetect.kafka.plan import ENFORCEMENT, OVERRIDES
 from streamdetect.messages.base import INCOMING
 from streamdetect.messages.decision import Decision, Heartbeat, Subject
@@ -77,9 +76,7 @@ class GatewayClient:
 
     async def stop(self) -> None:
         """Stop following; what is in force stays readable. Raises what ended the following early, if anything did."""
-        async with contextlib.AsyncExitStack() as stack:
-            for follower in self._followers:
-                stack.push_async_callback(follower.stop)
+        await stop_all(self._followers)
 
     def raise_if_ended(self) -> None:
         """Raise what ended the following, if anything did: from then on the answers are of the past."""

@@ -180,6 +180,13 @@ class _PlaceLostError(Exception):
     """What was read so far no longer describes the topic."""
 
 
+async def stop_all(followers: Iterable[Follower]) -> None:
+    """Stop followers, the last first, whatever ended some of them early; raises that afterwards."""
+    async with contextlib.AsyncExitStack() as stack:
+        for follower in followers:
+            stack.push_async_callback(follower.stop)
+
+
 async def read_all(settings: Settings, topic: str, *, timeout_s: float = READY_TIMEOUT_S) -> dict[bytes, bytes]:
     """One reading of a compacted topic, as of now: the newest value of each key. Raises ``UnreachableError``."""
     values: dict[bytes, bytes] = {}

@@ -12,7 +12,7 @@ from typing import Self
 
 from streamdetect.errors import PolicyError
 from streamdetect.kafka.fold import Record
-from streamdetect.kafka.follower import Follower
+from streamdetect.kafka.follower import Follower, stop_all
 from streamdetect.kafka.plan import OVERRIDES, POLICY
 from streamdetect.messages.decision import Decision
 from streamdetect.messages.override import Override
@@ -50,16 +50,12 @@ class Controls:
         try:
             await asyncio.gather(*(follower.until_ready() for follower in self._followers))
         except BaseException:
-            await self._stop()
+            await stop_all(self._followers)
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stop()
-
-    async def _stop(self) -> None:
-        for follower in self._followers:
-            await follower.stop()
+        await stop_all(self._followers)
 
     def check(self) -> None:
         """Raise what ended the following, if anything did: a worker that hears nobody must not go on."""

@@ -10,7 +10,7 @@ from simulated_broker import run_virtually
 
 from streamdetect.enforcer.client import GatewayClient, GatewayOptions
 from streamdetect.kafka import follower as module
-from streamdetect.kafka.follower import BACKOFF_MAX_S, Follower
+from streamdetect.kafka.follower import BACKOFF_MAX_S, Follower, stop_all
 from streamdetect.messages.decision import Heartbeat
 from streamdetect.settings import Settings
 
@@ -150,6 +150,29 @@ def test_a_gateway_sees_that_it_no_longer_follows_and_stops_the_rest(world, topi
             client.raise_if_ended()
         with pytest.raises(AttributeError):
             await client.stop()
+        assert {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("follow")} == set()
+
+    run_virtually(story())
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_all_followers_are_stopped_whichever_of_them_has_ended(world, broken):
+    async def story():
+        for log in world.logs.values():
+            log.append((b"key", b"value"))
+
+        def refuse(_record):
+            raise LookupError("nobody takes this")
+
+        followers = [
+            Follower(SETTINGS, topic, refuse if number == broken else lambda _record: None)
+            for number, topic in enumerate(world.logs)
+        ]
+        for follower in followers:
+            follower.start()
+        await asyncio.sleep(1)
+        with pytest.raises(LookupError):
+            await stop_all(followers)
         assert {task.get_name() for task in asyncio.all_tasks() if task.get_name().startswith("follow")} == set()
 
     run_virtually(story())
