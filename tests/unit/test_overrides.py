@@ -267,3 +267,16 @@ def test_a_successor_that_processes_a_release_again_pardons_as_well():
 
     assert take_facts(successor, [trusted]).decisions == []
     assert successor.standings.pardon_of(("account", "ann")) == node.standings.pardon_of(("account", "ann"))
+
+
+def test_what_is_in_force_already_is_not_decided_again_while_the_kill_switch_is_on():
+    """However many of the facts come at once: one of them is new to what is in force, the rest are not."""
+    told = [later(0), later(HOUR_MS), later(20 * HOUR_MS)]
+    singly, at_once = verified(), verified()
+    for node in (singly, at_once):
+        node.overrides([kill()])
+
+    one_by_one = [decision for fact in told for decision in take_facts(singly, [fact]).decisions]
+
+    assert [(d.status, d.simulated, d.issued_at) for d in one_by_one] == [("issued", True, START + 9 + 20 * HOUR_MS)]
+    assert take_facts(at_once, told).decisions == one_by_one

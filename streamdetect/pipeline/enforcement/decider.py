@@ -96,6 +96,9 @@ class Decider:
             remaining, case = again, replace(case, features=left)
         by = self.people.stopping(case.subject, case.at) if hit.track == LIVE else None
         if by is not None:
+            level, until = self.standings.quiet(case.subject, LIVE)
+            if remaining.level <= level and case.at < until:
+                return said  # what is in force already covers it: there is nothing to decide, enforced or not
             remaining = replace(remaining, track=SIMULATED)
         unknown = case.subject[0] == "account" and case.features[TIER_COLUMN] == TrustTier.UNKNOWN
         ruling = self.standings.hit(
