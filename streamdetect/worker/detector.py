@@ -191,6 +191,13 @@ class Detector:
         shard = self.shards.get(partition)
         return shard.positions.get(topic, -1) if shard else -1
 
+    def needed(self, place: Place) -> int | None:
+        """Offset of the first record that the state of a partition lacks, ``None`` where that is not known."""
+        topic, partition = place
+        shard = self.shards.get(partition)
+        position = shard.positions.get(topic) if shard else None
+        return None if position is None else position + 1
+
     def stamp_ms(self, place: Place) -> int:
         """Broker time of the newest record processed, -1 if there is none or it has none."""
         topic, partition = place

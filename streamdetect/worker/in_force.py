@@ -3,7 +3,8 @@
 Compaction keeps the last record of a subject, whoever wrote it. A stale owner can be late by what it had handed to its
 client library before it stood still; so what we wrote lately is compared with what appears after it, and an older
 revision (or a tombstone that is not ours) is overwritten again, as long as the subject is ours. A higher revision of
-somebody else is news to us.
+somebody else is news to us. Two that both believe they own a subject would go on like that for ever: who has written
+one again so often that no late record explains it ends, and starts again as a member of the group.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from streamdetect.ports import Sender, Stored
 from streamdetect.telemetry.logs import log
 
 WRITTEN_MAX: Final = 100_000
+AGAIN_MAX: Final = 16  # twice what an owner can have on its way about one subject
 _HEARTBEAT: Final = b"heartbeat:"
 _log = log(__name__)
 
@@ -31,6 +33,7 @@ class _Written:
     revision: int
     value: bytes | None
     landed: "asyncio.Future[Stored]"
+    again: int = 0  # how often in a row somebody else's record was overwritten
 
 
 def _is_stale(record: Record, revision: int, written: _Written) -> bool:
@@ -70,6 +73,7 @@ class InForce:
         self.records: dict[SubjectKey, SubjectRecord] = {}
         self.unreadable = 0
         self.rewritten = 0
+        self._contested = False
         self._topic, self._sender, self._news, self._ours, self._guard = topic, sender, news, ours, guard
         self._written: OrderedDict[bytes, _Written] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,6 +110,14 @@ class InForce:
             if written is not None:
                 self._start(self._put_back(record, revision, written))
 
+    def check(self) -> None:
+        """Raise ``UnreachableError`` if somebody else decides on subjects of ours as if they were its own."""
+        if self._contested:
+            raise UnreachableError(
+                f"{self._topic}: another process keeps writing about a subject that this one decides on, so it ends; "
+                "start it again, and see that no worker of another group writes to the topic"
+            )
+
     async def settle(self) -> None:
         """Wait until everything that had to be put right is."""
         while self._tasks:
@@ -128,18 +140,22 @@ class InForce:
         """Write a newer record of somebody else again, if ours came after it."""
         landed = await written.landed
         if self._written.get(record.key) is written and landed.offset > record.offset:
-            await self._write(record.key, revision, record.value)
+            await self._write(record.key, revision, record.value, written)
 
     async def _put_right(self, record: Record, written: _Written) -> None:
         landed = await written.landed
         if self._written.get(record.key) is not written or record.offset < landed.offset:
             return  # it came before ours, or ours has been replaced
-        await self._write(record.key, written.revision, written.value)
+        await self._write(record.key, written.revision, written.value, written)
 
-    async def _write(self, key: bytes, revision: int, value: bytes | None) -> None:
+    async def _write(self, key: bytes, revision: int, value: bytes | None, before: _Written) -> None:
         self._guard()
+        if before.again >= AGAIN_MAX:
+            self._contested = True
+            return
         _log.warning("a stale record is overwritten", topic=self._topic, revision=revision)
         self.rewritten += 1
         sent = await self._sender.send(self._topic, value, key=key)
         self.wrote(key, revision, value, sent)
+        self._written[key] = _Written(revision, value, sent, before.again + 1)
         await sent

@@ -5,8 +5,12 @@ and does not know. So it looks at its own clock before it writes: when its loop 
 session, somebody else may own what it owns, and it ends without writing or acking. What it had handed to the client
 library before can still go out; readers know such records by term and revision (``kernels.image_records``,
 ``worker.in_force``).
+
+One that runs on and cannot reach its group has lost them as well, after the same time, and may get them back: it takes
+nothing in and saves nothing until the group has answered, or has given it other partitions.
 """
 
+import math
 import time
 from collections.abc import Callable
 
@@ -14,21 +18,33 @@ from streamdetect.errors import UnreachableError
 
 
 class Lease:
-    """``beat`` often; ``check`` before each write. ``still_max_s`` is how long one may stand still and stay a member.
+    """``beat`` often; ``check`` before each write; take nothing in while it is not ``sure``.
 
-    That is less than the group waits, which counts from the last sign of life. A lease begins with the first partition
-    that is ours: to read what is in force, and to be let into the group, takes as long as it takes.
+    ``still_max_s`` is how long one may stand still and stay a member: less than ``silent_max_s``, for which the group
+    waits for a heartbeat, because it counts from the last one. A lease begins with the first partition that is ours:
+    to read what is in force, and to be let into the group, takes as long as it takes.
     """
 
-    def __init__(self, still_max_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._still_max_s, self._now_s = still_max_s, now_s
+    def __init__(self, still_max_s: float, silent_max_s: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._still_max_s, self._silent_max_s, self._now_s = still_max_s, silent_max_s, now_s
         self._last_s: float | None = None
+        self._heard_s = -math.inf
         self._lost_s = 0.0
 
     def begin(self) -> None:
-        """Partitions are ours. Later ones change nothing."""
+        """Partitions are ours, by the group's word. What was lost before stays lost."""
+        self.heard(self._now_s())
         if self._last_s is None:
             self._last_s = self._now_s()
+
+    def heard(self, sent_s: float) -> None:
+        """The group has answered what was sent to it then, by the lease's clock. May be called from another thread."""
+        self._heard_s = max(self._heard_s, sent_s)
+
+    @property
+    def sure(self) -> bool:
+        """Whether the group cannot have given our partitions away yet."""
+        return self._now_s() - self._heard_s < self._silent_max_s
 
     def beat(self) -> None:
         """The loop turns. A lease once lost stays lost."""

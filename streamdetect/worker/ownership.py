@@ -7,21 +7,26 @@ way. Everything else is forgotten, and restored before its first chunk.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 from streamdetect.messages.decision import Decision
+from streamdetect.telemetry.logs import log
 from streamdetect.worker.brake import Brake
 from streamdetect.worker.detector import Detector
 from streamdetect.worker.publisher import Sent
 from streamdetect.worker.recovery import Recovery
 from streamdetect.worker.saver import Saver
 
+_log = log(__name__)
+
 
 class Ownership:
     """``enforce`` puts in force again what the log of decisions has.
 
     ``failed`` is awaited with what went wrong while restoring; the process must not go on after that. ``lifted`` is
-    called with what overrides lift in a shard that was restored, before an image of it is written.
+    called with what overrides lift in a shard that was restored, before an image of it is written. ``go_back`` has the
+    inputs of a partition begin where its shard, which is with the detector by then, needs them; it returns what was
+    committed of each topic.
     """
 
     def __init__(
@@ -32,10 +37,11 @@ class Ownership:
         brake: Brake | None,
         enforce: Callable[[Iterable[Decision]], Awaitable[Sent]],
         failed: Callable[[Exception], Awaitable[None]],
+        go_back: Callable[[int], Awaitable[Mapping[str, int]]],
         lifted: Callable[[int, Sequence[Decision]], None] = lambda _partition, _decisions: None,
     ) -> None:
         self._detector, self._saver, self._recovery, self._brake = detector, saver, recovery, brake
-        self._enforce, self._failed, self._lifted = enforce, failed, lifted
+        self._enforce, self._failed, self._go_back, self._lifted = enforce, failed, go_back, lifted
         self._generation = -1
         self._ours: set[int] = set()
         self._here: set[int] = set()
@@ -77,8 +83,12 @@ class Ownership:
         try:
             for restored in await self._recovery.restore(partitions, generation):
                 lifted = self._detector.add(restored.partition, restored.shard)
+                committed = await self._go_back(restored.partition)
+                restored.shard.begin_at(committed)
                 self._saver.begin(restored.partition, restored.lineage)
                 if restored.lineage.next_sequence == 0:
+                    if any(committed.values()):
+                        _log.warning("no image of state: it begins empty", partition=restored.partition, at=committed)
                     # A first image of nothing: from here on a successor knows where the log of decisions began.
                     await self._saver.save(restored.partition, anyway=True)
                 if self._brake is not None:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -95,7 +95,7 @@ class Worker:
             policy, mode, settings.request_topics, partitions, lambda other: settings.mode or other.model.mode
         )
         self._controls = Controls(settings, policy, self._detector, self._metrics)
-        self._lease = Lease(SESSION_S - MEMBER_BEAT_S)
+        self._lease = Lease(SESSION_S - MEMBER_BEAT_S, SESSION_S)
         self._app: faust.App | None = None
         self._pace = Pace(self._detector, self._consumer, settings.request_topics)
         self._work: Work | None = None
@@ -105,6 +105,7 @@ class Worker:
         self._ownership: Ownership | None = None
         self._queued: Queued = {}
         self._stopping = False
+        self._sure = False
         self._evicted = 0
         self._rewritten = 0
         self._in_effect: set[str] = set()
@@ -188,8 +189,11 @@ class Worker:
         )
         declare_table(app, "state", partitions=self._partitions)
         self._app = app
+        app.transport.heard = self._lease.heard
         lifted = self._controls.lifted = partial(self._say_lifted, publisher)
-        self._ownership = Ownership(self._detector, saver, recovery, brake, publisher.enforce_again, app.crash, lifted)
+        self._ownership = Ownership(
+            self._detector, saver, recovery, brake, publisher.enforce_again, app.crash, self._go_back, lifted
+        )
         self._work = Work(
             settings,
             self._detector,
@@ -205,8 +209,8 @@ class Worker:
         app.on_partitions_revoked.connect(self._revoked)
         self._every(LEASE_S, self._beat_lease)
         self._every(GAUGES_S, self._watch)
-        self._every(SAVE_S, saver.save_due)
-        self._every(GAUGES_S, publisher.release_held)
+        self._every(SAVE_S, self._while_sure(saver.save_due))
+        self._every(GAUGES_S, self._while_sure(publisher.release_held))
         self._every(HEARTBEAT_S, lambda: self._beat(publisher))
         return app
 
@@ -222,6 +226,13 @@ class Worker:
 
         assert self._app is not None
         self._app.timer(interval=interval_s)(tick)
+
+    def _while_sure(self, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Coroutine[Any, Any, None]]:
+        async def unless_in_doubt() -> None:
+            if self._lease.sure:
+                await work()
+
+        return unless_in_doubt
 
     def _brake(self, in_force: InForce) -> Brake | None:
         if self._settings.clock == "event":
@@ -239,6 +250,7 @@ class Worker:
         assert self._app is not None
         assert self._ownership is not None
         self._app.consumer.set_gate(self._gate)
+        self._app.consumer.set_needed(self._detector.needed)
         self._app.consumer.set_before_revoke(self._before_revoke, timeout_s=5.0)
         inputs = input_topics(self._settings)
         partitions = {tp.partition for tp in assigned if tp.topic in inputs}
@@ -253,6 +265,10 @@ class Worker:
         self._lease.begin()
         self._pace.assigned(assigned)
         await self._ownership.assigned(partitions, self._app.consumer_generation_id)
+
+    async def _go_back(self, partition: int) -> dict[str, int]:
+        inputs = [TP(topic, partition) for topic in input_topics(self._settings)]
+        return {tp.topic: committed for tp, committed in (await self._consumer().go_back(inputs)).items()}
 
     async def _revoked(self, _app: Any, _revoked: set[TP], **_: Any) -> None:
         assert self._ownership is not None
@@ -288,7 +304,8 @@ class Worker:
     def _gate(self, tp: TP) -> bool:
         """Whether the next chunk of a partition may be handed out."""
         assert self._ownership is not None
-        return not self._stopping and self._ownership.has(tp.partition) and self._pace.may_go_on(tp)
+        ours = self._ownership.has(tp.partition) and self._lease.sure
+        return ours and not self._stopping and self._pace.may_go_on(tp)
 
     async def _watch(self) -> None:
         """Gauges, once a second."""
@@ -310,6 +327,7 @@ class Worker:
         metrics.gauge("unsaved_chunks").set(self._saver.waiting)
         metrics.counter("stale_records").inc(self._in_force.rewritten - self._rewritten)
         self._rewritten = self._in_force.rewritten
+        self._in_force.check()
         evicted = self._detector.evicted
         metrics.counter("evictions").labels("state").inc(max(0, evicted - self._evicted))
         self._evicted = evicted
@@ -329,6 +347,10 @@ class Worker:
 
     async def _beat_lease(self) -> None:
         assert self._app is not None
+        if (sure := self._lease.sure) != self._sure:
+            self._sure = sure
+            told = "the group answers: intake goes on" if sure else "the group does not answer: intake stands still"
+            log(__name__).warning(told, session_s=SESSION_S)
         try:
             self._lease.check()
         except UnreachableError as error:

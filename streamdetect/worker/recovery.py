@@ -120,7 +120,8 @@ class Recovery:
                 held = shard.restore([decode(image) for image in chain.images])
             except ImageError as error:
                 raise ImageError(f"{where}: {error}") from error
-            shard.begin_term()
+            # The epoch rises where images were written, the generation where an owner had no time for one.
+            shard.begin_term(sum(lineage.term))
         return Restored(partition, shard, lineage, held)
 
     async def _compare(self, reader: LogReader, topic: str, ends: Mapping[int, int], found: Sequence[Restored]) -> None:
@@ -142,8 +143,9 @@ class Recovery:
         for restored in found:
             partition, shard = restored.partition, restored.shard
             position, end, there_now = positions[partition], ends.get(partition, 0), first.get(partition)
-            same = there_now is None or there_now.offset > position or there_now.timestamp_ms == shard.stamps[topic]
-            if position >= 0 and (position >= end or not same):
+            stamp_ms = shard.stamps.get(topic)  # none: what lies there was not read by the state
+            other = there_now is not None and there_now.offset <= position and there_now.timestamp_ms != stamp_ms
+            if position >= 0 and (position >= end or (other and stamp_ms is not None)):
                 shard.begin_anew(topic)
                 self._metrics.counter("recreated").labels(topic).inc()
                 _log.warning(

@@ -4,7 +4,7 @@ The partitions of requests, accounts, links and evidence with one number are alw
 together: an image is the state right after some chunk, with the offsets that are inside.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -106,9 +106,15 @@ class Shard:
         """Where decisions on subjects of a scope are."""
         return (self.accounts if scope == "account" else self.associations).standings
 
+    def begin_at(self, offsets: Mapping[str, int]) -> None:
+        """Topics that nothing is known of begin at these offsets: what came before is not part of this state."""
+        for topic, offset in offsets.items():
+            self.positions.setdefault(topic, offset - 1)
+
     def begin_anew(self, topic: str) -> None:
         """A topic was deleted and made again: nothing of it was read yet."""
-        del self.positions[topic], self.stamps[topic]
+        self.positions[topic] = -1
+        self.stamps.pop(topic, None)
         self.incarnations[topic] = self.incarnations.get(topic, 0) + 1
 
     def rising(self, topic: str, offsets: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -121,10 +127,10 @@ class Shard:
         self.associations.follow(decisions)
         self.repeated_until |= ends
 
-    def begin_term(self) -> None:
+    def begin_term(self, number: int) -> None:
         """A new owner begins: see ``Standings.begin_term``."""
-        self.accounts.standings.begin_term()
-        self.associations.standings.begin_term()
+        self.accounts.standings.begin_term(number)
+        self.associations.standings.begin_term(number)
 
     def hear(self, decision: Decision) -> None:
         """Take over one decision of somebody else, if its subject is known here."""

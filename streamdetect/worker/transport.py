@@ -10,7 +10,7 @@ Agents on hot topics ack by hand (``stream.noack()``): Faust's automatic ack als
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -24,6 +24,7 @@ from structlog import get_logger
 from streamdetect.errors import UnreachableError
 from streamdetect.worker.chunks import ChunkLimits, ChunkMessage, Held
 from streamdetect.worker.fetched import give_whole
+from streamdetect.worker.heartbeats import hear
 from streamdetect.worker.offsets import Ledger
 from streamdetect.worker.versions import check_versions
 
@@ -43,6 +44,7 @@ BROKER_WAIT_MS = 100
 log = get_logger(__name__)
 
 Gate = Callable[[TP], bool]
+Needed = Callable[[TP], int | None]
 RevokeHook = Callable[[frozenset[TP]], Awaitable[None]]
 
 
@@ -59,6 +61,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # F
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = BROKER_WAIT_MS  # noqa: SLF001  # Faust has no setting for it
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        hear(self._ensure_consumer()._coordinator, self.transport.heard)  # noqa: SLF001
 
     async def _fetch_records(self, consumer: Any, *args: Any, **options: Any) -> Any:
         give_whole(consumer._fetcher, self.transport.hot_topics)  # noqa: SLF001  # made when the consumer starts
@@ -82,7 +88,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         self._wake: asyncio.Future[None] | None = None
         # Counts everything that moves positions: a fetch asked in another epoch is given back.
         self._epoch = 0
-        self._positioned = False
+        self._positioned = asyncio.Event()
+        self._positioning = asyncio.Lock()
+        self._needed: Needed = lambda _tp: None
         self._gate: Gate = lambda _tp: True
         self._before_revoke: RevokeHook | None = None
         self._before_revoke_s = 0.0
@@ -95,6 +103,23 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
     def set_gate(self, gate: Gate) -> None:
         """Deliver chunks of a hot partition only while ``gate(tp)`` is true. Asked every 10 ms; must not raise."""
         self._gate = gate
+
+    def set_needed(self, needed: Needed) -> None:
+        """``needed(tp)`` is the first offset of a hot partition that its state lacks, ``None`` where that is not known.
+
+        No partition begins behind it, whatever was committed: images that were acked may be gone since.
+        """
+        self._needed = needed
+
+    async def go_back(self, partitions: Collection[TP]) -> dict[TP, int]:
+        """Begin hot partitions that nothing was delivered of where their state, known by now, needs it.
+
+        Waits until they have their positions. Returns what was committed of each, 0 where nothing was.
+        """
+        await self._positioned.wait()
+        async with self._positioning:
+            await self._go_back(partitions)
+        return {tp: self._committed_offset.get(tp) or 0 for tp in partitions}
 
     def set_before_revoke(self, hook: RevokeHook, *, timeout_s: float) -> None:
         """Await ``hook`` when partitions are about to go and intake has stopped: finished work can still be acked."""
@@ -125,7 +150,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
             return held.first
         assignment = getattr(self._thread._ensure_consumer()._subscription.subscription, "assignment", None)  # noqa: SLF001  # no public position without awaiting
         state = None if assignment is None else assignment.state_value(driver.TopicPartition(tp.topic, tp.partition))
-        return int(state.position) if self._positioned and state is not None and state.has_valid_position else 0
+        return (
+            int(state.position) if self._positioned.is_set() and state is not None and state.has_valid_position else 0
+        )
 
     # Fetching and delivering
 
@@ -151,7 +178,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         return next(filter(self._deliverable, chain(due, self._held)), None)
 
     def _deliverable(self, tp: TP) -> bool:
-        return self._positioned and tp in self._active_partitions and self._gate(tp)
+        return self._positioned.is_set() and tp in self._active_partitions and self._gate(tp)
 
     def _next_message(self, tp: TP) -> ChunkMessage:
         held = self._held.pop(tp)
@@ -218,7 +245,9 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
 
     def _has_room(self, tp: TP) -> bool:
         """Whether a hot partition may be asked for more. Whether it may speak is asked when it has something to say."""
-        return self._positioned and (tp not in self._held or self._held[tp].size_bytes < self._limits.held_bytes)
+        return self._positioned.is_set() and (
+            tp not in self._held or self._held[tp].size_bytes < self._limits.held_bytes
+        )
 
     async def _pause(self, fetch: _Fetch | None) -> None:
         """Wait for the answer, for an agent's queue to drain, or for the time to look again."""
@@ -258,13 +287,29 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
     # Positions and commits
 
     async def perform_seek(self) -> None:
-        """Go to the committed offsets; only then may hot partitions speak."""
-        self._positioned = False
-        await self._drop_held()
-        await super().perform_seek()
-        self._ledgers.clear()
-        self._epoch += 1
-        self._positioned = True
+        """Go to the committed offsets, or before them; only then may hot partitions speak."""
+        async with self._positioning:
+            self._positioned.clear()
+            await self._drop_held()
+            await super().perform_seek()
+            await self._go_back(self.assignment())
+            self._ledgers.clear()
+            self._epoch += 1
+            self._positioned.set()
+
+    async def _go_back(self, partitions: Collection[TP]) -> None:
+        """Seek to what the state needs where that lies before what was committed."""
+        committed = {tp: self._committed_offset.get(tp) for tp in partitions if tp.topic in self._hot}
+        needed = {tp: (self._needed(tp), behind) for tp, behind in committed.items() if behind is not None}
+        back = {tp: first for tp, (first, behind) in needed.items() if first is not None and first < behind}
+        if back:
+            await self._drop_held()
+            await self._rewind({tp: (first, first) for tp, first in back.items()})
+            for tp, first in sorted(back.items()):
+                log.warning(
+                    "images_of_state_are_gone", read_again_from=first, committed=committed[tp], topic=tp.topic,
+                    partition=tp.partition,
+                )  # fmt: skip
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Stop intake, let finished work be acked, commit it, and only then forget it."""
@@ -274,7 +319,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
             self.app.flow_control.clear()
             await self._drop_held()
             await self._finish(frozenset(revoked))
-        self._positioned = False
+        self._positioned.clear()
         self._epoch += 1
         for tp in revoked:
             self._ledgers.pop(tp, None)
@@ -342,7 +387,10 @@ async def _rewind_in_thread(consumer: Any, spans: Mapping[TP, tuple[int, int]]) 
 
 
 class ChunkTransport(driver.Transport):  # type: ignore[misc]  # Faust is untyped here
-    """The transport of an app whose hot topics arrive as chunks; set it as ``app.transport``."""
+    """The transport of an app whose hot topics arrive as chunks; set it as ``app.transport``.
+
+    ``heard`` is called, in the consumer's thread, with the monotonic time (s) of each heartbeat the group answered.
+    """
 
     Consumer = ChunkConsumer
 
@@ -350,3 +398,4 @@ class ChunkTransport(driver.Transport):  # type: ignore[misc]  # Faust is untype
         super().__init__(app.conf.broker_consumer, app)
         self.hot_topics = hot_topics
         self.limits = limits or ChunkLimits()
+        self.heard: Callable[[float], None] = lambda _sent_s: None

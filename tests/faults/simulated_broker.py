@@ -97,6 +97,11 @@ class Broker:
             watcher(topic, stored)
         return stored
 
+    def lose(self, topic: str, partition: int, count: int) -> None:
+        """The newest records are gone although they were acknowledged, as after an unclean election."""
+        log = self.logs[topic, partition]
+        del log[max(1, len(log) - count) :]
+
     def compacted(self, topic: str, partition: int) -> list[Stored]:
         newest = {record.key: record for record in self.logs[topic, partition]}
         return sorted(newest.values(), key=lambda record: record.offset)

@@ -53,7 +53,8 @@ class Process:
         self.ended: str | None = None
         self.runs = asyncio.Event()  # cleared: stopped by a signal
         self.runs.set()
-        self.given_up = False  # stopped for longer than the session
+        self.given_up = False  # stopped, or cut off, for longer than the session
+        self.cut = False  # it runs, and its group does not hear of it nor answer
         self.generation, self.assignment = -1, set()
         self.flowing = False
         self.tasks: list[asyncio.Task] = []
@@ -61,7 +62,7 @@ class Process:
         self.ledgers: dict[tuple[str, int], Ledger] = defaultdict(Ledger)
         self.metrics = Metrics()
         self.sender = Sender(broker, chance)
-        self.lease = Lease(SESSION_S - MEMBER_BEAT_S, self.loop.time)
+        self.lease = Lease(SESSION_S - MEMBER_BEAT_S, SESSION_S, self.loop.time)
         self.detector = Detector(policy, "live", (REQUESTS,), PARTITIONS)
         self.in_force = InForce(
             SETTINGS.topic(ENFORCEMENT), self.sender, self.detector.hear, ours=self.detector.decides_on,
@@ -86,7 +87,7 @@ class Process:
             inputs=sorted(input_topics(SETTINGS)), metrics=self.metrics,
         )  # fmt: skip
         self.ownership = Ownership(
-            self.detector, self.saver, recovery, self.brake, self.publisher.enforce_again, self._fail
+            self.detector, self.saver, recovery, self.brake, self.publisher.enforce_again, self._fail, self._go_back
         )
         self.work = Work(
             SETTINGS, self.detector, self.publisher, self.saver, self.metrics, owns=self._owns, ack=self._acked
@@ -105,7 +106,7 @@ class Process:
         self.broker.watchers.append(self._watch)
         loops = [self.work.run(topic, self._messages(topic)) for topic in INPUTS]
         loops += [self._every(0.25, self._save), self._every(0.4, self._commit), self._every(0.25, self._beat)]
-        loops += [self._every(1.0, self.publisher.release_held)]
+        loops += [self._every(1.0, self._release), self._every(2.0, self._show_itself)]
         self.tasks += [asyncio.create_task(self._guarded(loop)) for loop in loops]
 
     async def _guarded(self, work) -> None:
@@ -153,14 +154,24 @@ class Process:
     async def join(self, partitions: set[int], generation: int) -> None:
         self.generation, self.assignment = generation, partitions
         self.positions = {
-            (topic, partition): self.broker.committed.get((topic, partition), 0)
-            for topic in INPUTS
-            for partition in partitions
+            (topic, partition): self._start((topic, partition)) for topic in INPUTS for partition in partitions
         }
         self.ledgers.clear()
         self.lease.begin()
+        self.given_up = False
         await self.ownership.assigned(partitions, generation)
         self.flowing = True
+
+    def _start(self, place: tuple[str, int]) -> int:
+        committed = self.broker.committed.get(place, 0)
+        needed = self.detector.needed(place)
+        return committed if needed is None else min(committed, needed)
+
+    async def _go_back(self, partition: int) -> dict[str, int]:
+        await asyncio.sleep(0)
+        places = [(topic, partition) for topic in INPUTS]
+        self.positions |= {place: self._start(place) for place in places}
+        return {place[0]: self.broker.committed.get(place, 0) for place in places}
 
     def _owns(self, partition: int, generation: int) -> bool:
         return generation == self.generation and self.ownership.has(partition)
@@ -173,7 +184,8 @@ class Process:
             await self.runs.wait()
             found = False
             for partition in sorted(self.assignment):
-                if self.flowing and self.ownership.has(partition) and (message := self._next(topic, partition)):
+                here = self.flowing and self.ownership.has(partition) and self.lease.sure
+                if here and (message := self._next(topic, partition)):
                     found = True
                     yield message
                     await self.runs.wait()
@@ -184,7 +196,7 @@ class Process:
         place = topic, partition
         start = self.positions[place]
         if self.chance.random() < 0.03:  # delivered again, as after a rebalance that changes nothing
-            start = self.broker.committed.get(place, 0)
+            start = self._start(place)
             self.ledgers[place] = Ledger()
         records = [record for record in self.broker.logs[place] if record.offset >= start]
         records = records[: self.chance.randint(1, 9)]
@@ -198,17 +210,27 @@ class Process:
         return Message(partition, self.generation, chunk, self.ledgers[place].deliver(records[-1].offset))
 
     async def _commit(self) -> None:
-        if self.generation != self.broker.generation:
+        if self.cut or self.generation != self.broker.generation:
             return  # the coordinator refuses members of an older generation
         for place, ledger in self.ledgers.items():
             if (offset := ledger.committable()) is not None:
                 self.broker.committed[place] = offset
 
     async def _save(self) -> None:
-        await self.saver.save_due()
+        if self.lease.sure:
+            await self.saver.save_due()
+
+    async def _release(self) -> None:
+        if self.lease.sure:
+            await self.publisher.release_held()
+
+    async def _show_itself(self) -> None:
+        if not self.cut and self.generation == self.broker.generation:
+            self.lease.heard(self.loop.time())
 
     async def _beat(self) -> None:
         self.lease.check()
+        self.in_force.check()
 
     def _watch(self, topic: str, record: Stored) -> None:
         if topic == SETTINGS.topic(ENFORCEMENT):
@@ -245,7 +267,7 @@ class Group:
 
     async def rebalance(self) -> None:
         # Who stands still for less than the session is waited for.
-        answering = [one for one in self.members if not (one.given_up and not one.runs.is_set())]
+        answering = [one for one in self.members if not (one.given_up and (one.cut or not one.runs.is_set()))]
         for one in answering:
             await one.runs.wait()
         answering = [one for one in answering if one.ended is None]
@@ -269,7 +291,8 @@ class Group:
             self.members = [one for one in self.members if one.ended is None]
             if self.members:
                 await self.rebalance()
-        if any(one.runs.is_set() and one.generation != self.generation for one in self.members):
+        reached = [one for one in self.members if one.runs.is_set() and not one.cut]
+        if any(one.generation != self.generation for one in reached):
             await self.rebalance()
         if all(one.given_up for one in self.members):
             await self.add()

@@ -2,77 +2,14 @@
 
 import asyncio
 import contextlib
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
 
 import pytest
 from fake_transport import FakeBroker, fake_app
 from faust.types import TP
+from recorder import PATIENCE_S, A, B, Recorder, broker_with, running, settle, until
 
 from streamdetect.worker.chunks import ChunkLimits
-from streamdetect.worker.engine import DetectorApp, hot_topic
-
-A, B = TP("hot", 0), TP("hot", 1)
-PATIENCE_S = 5.0
-
-
-class Recorder:
-    """An agent that notes what it gets and does with it what the test says."""
-
-    def __init__(self, app: DetectorApp, *, ack: bool = True, noack: bool = True) -> None:
-        self.app, self.ack = app, ack
-        self.seen: dict[TP, list[int]] = defaultdict(list)
-        self.events = []
-        self.room = asyncio.Event()
-        self.room.set()
-        self.poison: bytes | None = None
-
-        @app.agent(hot_topic(app, "hot"), name="record")
-        async def record(stream):
-            async for event in (stream.noack() if noack else stream).events():
-                await self.room.wait()
-                self.take(event)
-
-    def take(self, event) -> None:
-        chunk = event.value
-        if self.poison is not None and self.poison in chunk.buffer:
-            raise RuntimeError("poison")
-        self.seen[TP(chunk.topic, chunk.partition)].extend(chunk.offsets.tolist())
-        self.events.append(event)
-        if self.ack:
-            event.ack()
-
-    @property
-    def thread(self):
-        return self.app.consumer._thread
-
-
-@contextlib.asynccontextmanager
-async def running(app: DetectorApp) -> AsyncIterator[None]:
-    await app.start()
-    try:
-        yield
-    finally:
-        await app.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110  # conditions on the engine's own state, which signals nobody
-            await asyncio.sleep(0.001)
-
-
-async def settle(turns: int = 60) -> None:
-    """Let everything that can happen happen: several commit intervals and rounds of the drain loop."""
-    for _ in range(turns):
-        await asyncio.sleep(0.001)
-
-
-def broker_with(count: int, *partitions: TP) -> FakeBroker:
-    broker = FakeBroker()
-    for tp in partitions or (A,):
-        broker.fill(tp, count)
-    return broker
+from streamdetect.worker.engine import hot_topic
 
 
 async def test_every_record_arrives_once_in_order_with_its_bytes() -> None:
@@ -160,47 +97,11 @@ async def test_a_fetch_asked_before_a_rebalance_and_answered_after_it_is_not_los
         asked = agent.thread.asked
         await until(lambda: agent.thread.asked > asked)
         await agent.thread.rebalance({A})
-        await until(lambda: app.consumer._positioned and app.consumer.flow_active)
+        await until(lambda: app.consumer._positioned.is_set() and app.consumer.flow_active)
         broker.fill(A, 25)
         agent.thread.reading.set()
         await until(lambda: broker.committed[A] == 55)
     assert agent.seen[A] == list(range(55))
-
-
-async def test_hot_partitions_are_silent_until_they_stand_at_their_committed_offsets() -> None:
-    broker = broker_with(30)
-    app = fake_app(broker, {"hot"})
-    agent = Recorder(app)
-    async with running(app):
-        await until(lambda: broker.committed.get(A) == 30)
-        agent.thread.seeking.clear()
-        await agent.thread.rebalance({A})
-        broker.fill(A, 30)
-        app.flow_control.resume()
-        app.consumer.resume_flow()
-        await settle()
-        assert len(agent.seen[A]) == 30
-        agent.thread.seeking.set()
-        await until(lambda: broker.committed[A] == 60)
-    assert agent.seen[A] == list(range(60))
-
-
-async def test_records_given_back_do_not_undo_a_seek_that_came_between() -> None:
-    broker = broker_with(30)
-    app = fake_app(broker, {"hot"})
-    agent = Recorder(app, ack=False)
-    async with running(app):
-        await until(lambda: len(agent.events) == 3)
-        agent.events[0].ack()
-        await until(lambda: broker.committed.get(A) == 10)
-        agent.thread.answering.clear()
-        broker.fill(A, 30)
-        await until(lambda: agent.thread.fetched == 60)
-        agent.ack = True
-        await app.consumer.perform_seek()
-        agent.thread.answering.set()
-        await until(lambda: broker.committed[A] == 60)
-    assert agent.seen[A] == [*range(30), *range(10, 60)]
 
 
 async def test_records_fetched_before_a_stop_of_the_flow_without_a_rebalance_are_not_lost() -> None:

@@ -17,7 +17,7 @@ from pipeline_reference import ASK, START, account_signals, event, key_signals, 
 from simulated_broker import PARTITIONS, REQUESTS, SETTINGS, Broker, newest_by_subject, run_virtually
 from simulated_group import Group
 
-from streamdetect.kafka.plan import DECISIONS, ENFORCEMENT
+from streamdetect.kafka.plan import CHANGELOG, DECISIONS, ENFORCEMENT, full_name
 from streamdetect.messages.decision import Decision
 from streamdetect.pipeline.enforcement.rulings import RELEASED
 from streamdetect.worker.publisher import is_enforced
@@ -91,7 +91,7 @@ class History:
 
     async def _fault(self) -> None:
         alive = [one for one in self.group.members if one.ended is None and one.runs.is_set()]
-        kinds = ("crash", "crash", "join", "leave", "rebalance", "stop", "slow", "fail", "zombie")
+        kinds = ("crash", "crash", "join", "leave", "rebalance", "stop", "slow", "fail", "zombie", "lose", "cut")
         kind = self.chance.choice(
             (*kinds, "clock", "clock", "clock") if self.brake else kinds
         )  # nothing else goes by it
@@ -101,6 +101,8 @@ class History:
         self.happened.append(kind)
         if kind == "crash":
             victim.end("killed")
+        elif kind == "lose":
+            self._lose_images(victim)
         elif kind == "join" and len(alive) < 3:
             await self.group.add()
         elif kind == "leave" and len(alive) > 1:
@@ -120,6 +122,21 @@ class History:
             victim.clock_wrong_s = self.chance.choice((-86_400.0, -600.0, 600.0, 3600.0))
         elif kind == "zombie":
             await self._stand_still(victim)
+        elif kind == "cut":
+            await self._cut_off(victim)
+
+    def _lose_images(self, victim) -> None:
+        """A process is gone, and with it the newest images of what it owned; what they held was committed.
+
+        Nobody else goes on writing to a chain that lost its end: that would be told at the next start.
+        """
+        if any(one.generation != self.group.generation or not one.runs.is_set() for one in self.group.members):
+            return
+        owned = victim.assignment
+        victim.end("killed")
+        for partition in owned:
+            # The slots keep eight images more than a chain needs.
+            self.broker.lose(full_name(CHANGELOG, SETTINGS), partition, self.chance.randint(1, 4))
 
     async def _stand_still(self, victim) -> None:
         """Longer than the session: the others take over, and then it wakes."""
@@ -130,13 +147,23 @@ class History:
         await (self.group.rebalance() if others else self.group.add())
         asyncio.get_running_loop().call_later(self.chance.random() * 3, victim.runs.set)
 
+    async def _cut_off(self, victim) -> None:
+        """It runs on without its group, which gives its partitions away, until it hears of that."""
+        victim.cut = True
+        asyncio.get_running_loop().call_later(self.chance.choice((3.0, 7.0, 12.0)), setattr, victim, "cut", False)
+        await asyncio.sleep(9.0)  # the group counts from the last sign of life, so never sooner than the victim
+        if victim.cut:
+            victim.given_up = True
+            others = [one for one in self.group.members if one is not victim and one.ended is None]
+            await (self.group.rebalance() if others else self.group.add())
+
     async def _calm(self) -> None:
         """No more faults; until everything is processed and saved."""
         self.broker.slow_s = 0.0
         async with asyncio.timeout(600):
             while True:
                 await self.group.tend()
-                standing = [one for one in self.group.members if not one.runs.is_set()]
+                standing = [one for one in self.group.members if one.cut or not one.runs.is_set()]
                 here = all(any(one.ownership.has(p) for one in self.group.members) for p in range(PARTITIONS))
                 if not standing and here and self.group.settled():
                     return

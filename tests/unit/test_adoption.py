@@ -78,7 +78,7 @@ def test_a_crash_gives_no_caps_back():
     successor = detector(capped)
     successor.adopt(adopted_from(log))
     shard = successor.new_shard()
-    shard.begin_term()
+    shard.begin_term(2)
     shard.follow(log, {"requests": 2800})
     successor.add(0, shard)
     again = [decision for chunk in chunks for decision in successor.requests(chunk).decisions]
@@ -97,3 +97,21 @@ def test_what_a_predecessor_lifted_is_forgotten_once_all_was_processed_again():
     standings.forget_followed()
     assert standings.lifted_before(subject) is None
     assert standings.capture(0).blobs["subjects"].blobs[0] is not None
+
+
+def test_two_owners_in_a_row_never_use_a_revision_twice_though_neither_finds_the_other_in_the_log():
+    revisions = []
+    for generation in (4, 5, 7):
+        one = detector()
+        shard = one.new_shard()
+        shard.begin_term(1 + generation)
+        one.add(0, shard)
+        decisions = [
+            decision
+            for n in range(4)
+            for decision in one.requests(hammering(700 * n, START_MS + n * HOUR_MS)).decisions
+        ]
+        revisions.append([decision.revision for decision in decisions])
+    assert all(len(own) > 1 for own in revisions)
+    flat = [revision for own in revisions for revision in own]
+    assert flat == sorted(set(flat))

@@ -16,10 +16,10 @@ class Restoring:
     partitions = frozenset()
 
     def __init__(self, fails=None):
-        self.fails, self.failed = fails, []
+        self.fails, self.failed, self.begun = fails, [], []
         self.brake = Brake(5, 300.0, lambda: NOW_S, lambda: 0.0)
         self.enforcing, self.slow = asyncio.Event(), asyncio.Event()
-        self.ownership = Ownership(self, self, self, self.brake, self.enforce, self.fail)
+        self.ownership = Ownership(self, self, self, self.brake, self.enforce, self.fail, self.go_back)
 
     def add(self, _partition, _shard):
         return []
@@ -31,7 +31,7 @@ class Restoring:
     async def restore(self, partitions, _generation):
         if self.fails:
             raise self.fails
-        shard = SimpleNamespace(followed=lambda: [decision("followed")])
+        shard = SimpleNamespace(followed=lambda: [decision("followed")], begin_at=self.begun.append)
         lineage = SimpleNamespace(next_sequence=5)
         return [
             SimpleNamespace(partition=number, shard=shard, lineage=lineage, held=[decision(f"held-{number}")])
@@ -42,6 +42,9 @@ class Restoring:
         self.enforcing.set()
         await self.slow.wait()
         return []
+
+    async def go_back(self, partition):
+        return {"requests": 100 + partition}
 
     async def fail(self, error):
         self.failed.append(error)
@@ -55,6 +58,14 @@ async def test_whatever_ends_a_restore_is_told(error):
 
     assert restoring.failed == [error]
     assert not restoring.ownership.ready
+
+
+async def test_what_a_state_does_not_know_begins_where_was_committed():
+    restoring = Restoring()
+    restoring.slow.set()
+    await restoring.ownership.assigned({3}, 1)
+    await restoring.ownership.settle()
+    assert restoring.begun == [{"requests": 103}]
 
 
 async def test_a_restore_cut_short_leaves_nothing_at_the_brake():

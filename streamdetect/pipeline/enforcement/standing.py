@@ -34,7 +34,8 @@ from streamdetect.pipeline.enforcement.rulings import (
 )
 
 # How many decisions on one subject an owner can have on the way when another takes over. The first one of a new owner
-# leaves room for them, so that whatever appears late is older by its revision.
+# leaves room for them, so that whatever appears late is older by its revision; so does that of one owner after another
+# on a subject which neither found in the log.
 _LATE_MAX: Final = 8
 _NEVER_S: Final = 2**32 - 1  # in 2106; whatever is quiet for longer is looked at again from then on
 
@@ -61,7 +62,7 @@ class Standings:
     _taken: set[str] = field(default_factory=set)
     _later: dict[SubjectKey, list[Decision]] = field(default_factory=dict)
     followed: list[Decision] = field(default_factory=list)
-    _repeating: bool = False
+    _revisions_from: int = 0
     evicted: int = 0
 
     def __post_init__(self) -> None:
@@ -106,7 +107,7 @@ class Standings:
 
         ``trigger`` is the hash of the event that completed it; ``level_max`` is what the tier bears.
         """
-        record = self._known(subject) or self._put(subject, SubjectRecord(inherited=self._repeating))
+        record = self._known(subject) or self._put(subject, SubjectRecord())
         level = min(hit.level, level_max)
         standing = record.tracks[hit.track]
         if standing is not None and at >= standing.expires_at:
@@ -210,7 +211,8 @@ class Standings:
         return record
 
     def _raise_revision(self, record: SubjectRecord) -> None:
-        record.revision += 1 + (_LATE_MAX if record.inherited else 0)
+        newest = record.revision + (_LATE_MAX if record.inherited else 0)
+        record.revision = 1 + max(newest, self._revisions_from)
         record.inherited = False
         self._dirty.add(record.number)
 
@@ -264,9 +266,12 @@ class Standings:
         self.evicted = meta["evicted"]
         self._dirty, self._numbers_written = set(), len(self._numbered)
 
-    def begin_term(self) -> None:
-        """What is known by now was decided by an earlier owner, of which late records may still appear."""
-        self._repeating = True
+    def begin_term(self, number: int) -> None:
+        """What is known by now was decided by an earlier owner, of which late records may still appear.
+
+        ``number`` rises from owner to owner.
+        """
+        self._revisions_from = number * _LATE_MAX
         for record in self._subjects.values():
             record.inherited = True
 
@@ -325,7 +330,6 @@ class Standings:
 
     def forget_followed(self) -> None:
         """All that was processed again by now: what was followed has no say any more."""
-        self._repeating = False
         self._taken.clear()
         self._later.clear()
         for record in self._subjects.values():
