@@ -35,5 +35,8 @@ class LogReader(Protocol):
     async def ends(self, topic: str) -> dict[int, int]:
         """The offset after the last record of each partition, as of now."""
 
+    async def first(self, topic: str, starts: Mapping[int, int]) -> dict[int, Stored]:
+        """The first record of each given partition at or after an offset; nothing of those that have none as of now."""
+
     def read(self, topic: str, starts: Mapping[int, int]) -> AsyncGenerator[Sequence[Stored], None]:
         """All records of the given partitions from an offset on (or the oldest kept) to their ends as of now."""

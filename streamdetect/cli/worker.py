@@ -1,6 +1,8 @@
 """``streamdetect worker``: the live detector on Kafka."""
 
 import asyncio
+import signal
+import sys
 from pathlib import Path
 from typing import Final, Literal
 
@@ -36,6 +38,8 @@ def worker(
     log_level
         How much is logged.
     """
+    # Before the first partition is ours there is nothing to finish; from then on the engine sees to it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings(config, mode=mode, bootstrap_servers=bootstrap_servers, policy_file=policy)
     configure_logs(log_level)
     chosen = read_policy(settings.policy_file)

@@ -35,11 +35,19 @@ def fold_into(snapshot: Snapshot, records: Iterable[Record]) -> None:
             snapshot[record.key] = record
 
 
+# Partition, offset, and the time by which a record of a topic that was made again is told from the one before.
+_Place = tuple[int, int, int]
+
+
+def _place(record: Record) -> _Place:
+    return record.partition, record.offset, record.timestamp_ms
+
+
 class Index:
     """Where the newest record of each key lies, without its value: enough to tell what a new snapshot changes."""
 
     def __init__(self) -> None:
-        self._places: dict[bytes, tuple[int, int]] = {}
+        self._places: dict[bytes, _Place] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -47,10 +55,10 @@ class Index:
     def replace(self, snapshot: Snapshot) -> Iterator[Record]:
         """Take a complete snapshot; yields what it changes, vanished keys first, then in the order of the snapshot."""
         old = self._places
-        self._places = {key: (record.partition, record.offset) for key, record in snapshot.items()}
+        self._places = {key: _place(record) for key, record in snapshot.items()}
         yield from [Record(key, None, old[key][0], VANISHED) for key in old if key not in snapshot]
         for key, record in snapshot.items():
-            if old.get(key) != (record.partition, record.offset):
+            if old.get(key) != _place(record):
                 yield record
 
     def note(self, record: Record) -> None:
@@ -58,4 +66,4 @@ class Index:
         if record.value is None:
             self._places.pop(record.key, None)
         else:
-            self._places[record.key] = (record.partition, record.offset)
+            self._places[record.key] = _place(record)

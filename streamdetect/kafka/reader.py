@@ -4,7 +4,7 @@ What recovery needs: images of a changelog, and the decisions taken since. Holes
 an offset older than the oldest record are no trouble.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -64,8 +64,21 @@ class TopicReader:
             raise self._failed(error) from None
         return {partition.partition: end for partition, end in ends.items()}
 
-    async def read(self, topic: str, starts: Mapping[int, int]) -> AsyncGenerator[Sequence[Stored], None]:
-        """All records of the given partitions from an offset on (or the oldest kept) to their ends as of now."""
+    async def first(self, topic: str, starts: Mapping[int, int]) -> dict[int, Stored]:
+        """The first record of each given partition at or after an offset; nothing of those that have none as of now."""
+        found: dict[int, Stored] = {}
+        async for records in self.read(topic, starts, found.keys()):
+            for record in records:
+                found.setdefault(record.partition, record)
+        return found
+
+    async def read(
+        self, topic: str, starts: Mapping[int, int], enough: Collection[int] = frozenset()
+    ) -> AsyncGenerator[Sequence[Stored], None]:
+        """All records of the given partitions from an offset on (or the oldest kept) to their ends as of now.
+
+        Partitions that are in ``enough`` by then are read no further.
+        """
         consumer = self._open()
         partitions = [TopicPartition(topic, number) for number in starts]
         try:
@@ -74,7 +87,7 @@ class TopicReader:
             for partition, oldest in (await consumer.beginning_offsets(partitions)).items():
                 consumer.seek(partition, min(max(oldest, starts[partition.partition]), ends[partition]))
             unread = set(partitions)
-            while unread := {p for p in unread if await consumer.position(p) < ends[p]}:
+            while unread := {p for p in unread if p.partition not in enough and await consumer.position(p) < ends[p]}:
                 batches = await consumer.getmany(*unread, timeout_ms=POLL_MS)
                 for partition, records in batches.items():
                     yield [

@@ -18,7 +18,7 @@ from streamdetect.messages.decision import Decision
 from streamdetect.messages.override import Override
 from streamdetect.messages.reading import read
 from streamdetect.pipeline.decisions.policy import CompiledPolicy, load_policy, policy_text
-from streamdetect.pipeline.enforcement.overrides import KILL_KEY
+from streamdetect.pipeline.enforcement.overrides import KILL_KEY, unless_over
 from streamdetect.settings import Settings
 from streamdetect.telemetry.catalogue import Metrics
 from streamdetect.telemetry.logs import log
@@ -62,11 +62,9 @@ class Controls:
         for follower in self._followers:
             follower.check()
 
-    def killed(self) -> bool:
-        """Whether the kill switch is on, by wall clock."""
-        if self._kill is None:
-            return False
-        return self._kill.expires_at is None or time.time() * 1000 < self._kill.expires_at
+    def killed(self, now_ms: int | None = None) -> bool:
+        """Whether the kill switch is on at a time; by wall clock without one."""
+        return unless_over(self._kill, time.time_ns() // 1_000_000 if now_ms is None else now_ms) is not None
 
     def take_policy(self, record: Record) -> None:
         """Take one record of the policy topic."""

@@ -70,6 +70,7 @@ class Detector:
         self._refused = False
         self._people: dict[str, Override] = {}
         self.shards: dict[int, Shard] = {}
+        self._evicted_before: dict[int, int] = {}  # by partition, what its earlier owners forgot
         self._adopted: Mapping[SubjectKey, SubjectRecord] = {}
         self._sources = {topic: index for index, topic in enumerate(sorted(request_topics))}
 
@@ -100,6 +101,7 @@ class Detector:
     def add(self, partition: int, shard: Shard) -> list[Decision]:
         """Take up a shard that was restored; it learns what people told. Returns what that lifts."""
         self.shards[partition] = shard
+        self._evicted_before[partition] = shard.evicted
         nodes: tuple[AccountsNode | AssociationsNode, ...] = (shard.accounts, shard.associations)
         for node, text in zip(nodes, shard.told_policies, strict=True):
             # Of a policy that nobody tells any more nothing is left; the file counts.
@@ -198,6 +200,12 @@ class Detector:
         position = shard.positions.get(topic) if shard else None
         return None if position is None else position + 1
 
+    def pass_holes(self, passed: Callable[[Place], int]) -> None:
+        """Tell shards how far their topics were passed, where something waits for that; ``passed`` knows."""
+        for partition, shard in self.shards.items():
+            for topic in shard.repeated_until:
+                shard.passed(topic, passed((topic, partition)))
+
     def stamp_ms(self, place: Place) -> int:
         """Broker time of the newest record processed, -1 if there is none or it has none."""
         topic, partition = place
@@ -217,8 +225,13 @@ class Detector:
 
     @property
     def evicted(self) -> int:
-        """Accounts, keys and subjects forgotten because a bound was reached."""
-        return sum(node.state.evicted + node.standings.evicted for node in self._nodes())
+        """Accounts, keys and subjects forgotten because a bound was reached, of the shards here since they came."""
+        return sum(shard.evicted - self._evicted_before[partition] for partition, shard in self.shards.items())
+
+    @property
+    def dropped_facts(self) -> int:
+        """Facts about accounts without a row dropped because too many waited, of the shards here since they came."""
+        return sum(shard.accounts.state.strangers.dropped for shard in self.shards.values())
 
     def requests(self, chunk: Chunk) -> Outcome:
         """Request events: accept, accounts, decisions; rows for the owners of shared keys."""

@@ -119,7 +119,11 @@ async def serve(app: faust.App, *, stop_timeout_s: float, before_stop: Hook | No
             return
         stop = asyncio.create_task(_stop(app, running, before_stop))
         # Not by cancelling: Faust swallows it in places.
-        await asyncio.wait({stop}, timeout=stop_timeout_s)
+        until_s = loop.time() + stop_timeout_s
+        await asyncio.wait({stop, running}, timeout=stop_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()  # what it failed of while it was to stop, which the stop might wait for in vain
+        await asyncio.wait({stop}, timeout=max(0.0, until_s - loop.time()))
         if not stop.done():
             raise UnreachableError(
                 f"not stopped in order within {stop_timeout_s:g} s: what was not acked is processed again"

@@ -13,11 +13,14 @@ from typing import Any, Final
 
 from faust.types import TP
 
-from streamdetect.worker.detector import Detector
+from streamdetect.worker.detector import Detector, Place
 
 # A partition whose end the broker has not told yet may hold the oldest records of all. It is waited for so long after
 # an assignment, not for ever: one without a leader must not stop the others.
 HEARD_WITHIN_S: Final = 10.0
+# One that has records and gives none for so long has no leader, or is unwell. The order between partitions is worth
+# less than to go on with the others.
+SILENT_MAX_S: Final = 30.0
 
 
 class Pace:
@@ -33,12 +36,14 @@ class Pace:
         self._detector, self._consumer, self._now_s = detector, consumer, now_s
         self._topics = frozenset(request_topics)
         self._assigned_at_s = 0.0
+        self._silent: dict[TP, tuple[int, float]] = {}  # what was passed, and since when nothing has come after it
         self.partitions: list[TP] = []
 
     def assigned(self, partitions: Collection[TP]) -> None:
         """Go by the request partitions among these from now on."""
         self.partitions = sorted(tp for tp in partitions if tp.topic in self._topics)
         self._assigned_at_s = self._now_s()
+        self._silent = {}
 
     def processed(self) -> None:
         """A chunk was processed."""
@@ -46,12 +51,13 @@ class Pace:
 
     def lag_records(self, tp: TP) -> int:
         """Records of a partition not processed yet; 0 while the broker has not told its end."""
-        consumer = self._consumer()
-        end = consumer.highwater(tp) or 0
-        done = self._detector.position((tp.topic, tp.partition)) + 1
-        if end > done and not consumer.in_flight(tp):
-            done = max(done, consumer.reached(tp))
-        return max(0, end - done)
+        return max(0, (self._consumer().highwater(tp) or 0) - self.passed((tp.topic, tp.partition)))
+
+    def passed(self, place: Place) -> int:
+        """Offset before which all of a partition was processed or, while nothing is under way, holds no record."""
+        consumer, tp = self._consumer(), TP(*place)
+        position = self._detector.position(place)
+        return position + 1 if consumer.delivered(tp) > position else max(position + 1, consumer.reached(tp))
 
     def behind_ms(self, tp: TP) -> int:
         """How much older than now the newest processed record is, by broker time; 0 when nothing waits.
@@ -74,10 +80,23 @@ class Pace:
         watermark_ms = self._detector.watermark_ms(tp.partition)
         floor_ms = watermark_ms - self._detector.max_skew_ms(tp.partition)
         on_its_way = self._consumer().delivered(tp) > self._detector.position((tp.topic, tp.partition))
-        busy = (other.partition for other in self.partitions if other.partition != tp.partition and self._busy(other))
-        return all(not on_its_way and self._detector.watermark_ms(partition) >= floor_ms for partition in busy)
+        others = (other for other in self.partitions if other.partition != tp.partition and self._is_waited_for(other))
+        return all(not on_its_way and self._detector.watermark_ms(other.partition) >= floor_ms for other in others)
 
     def _busy(self, tp: TP) -> bool:
         if self._consumer().highwater(tp) is None:
             return self._now_s() < self._assigned_at_s + HEARD_WITHIN_S
         return self.lag_records(tp) > 0
+
+    def _is_waited_for(self, tp: TP) -> bool:
+        """Whether the others wait for a partition: it has something to read, and gives it."""
+        if not self._busy(tp):
+            return False
+        place = (tp.topic, tp.partition)
+        passed, consumer = self.passed(place), self._consumer()
+        gives = consumer.has_more(tp) or consumer.delivered(tp) > self._detector.position(place)
+        before, since_s = self._silent.get(tp, (-1, 0.0))
+        if gives or passed != before:
+            self._silent[tp] = passed, self._now_s()
+            return True
+        return self._now_s() - since_s < SILENT_MAX_S

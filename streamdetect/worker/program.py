@@ -47,6 +47,7 @@ HEARTBEAT_S = 5.0
 GAUGES_S = 1.0
 LEASE_S = 0.25
 SAVE_S = 0.25
+LOG_END_S = 60.0
 STOP_TIMEOUT_S = 15.0
 LEAVE_S = 5.0
 
@@ -106,7 +107,7 @@ class Worker:
         self._queued: Queued = {}
         self._stopping = False
         self._sure = False
-        self._evicted = 0
+        self._evicted: dict[str, int] = {}
         self._rewritten = 0
         self._in_effect: set[str] = set()
 
@@ -211,6 +212,7 @@ class Worker:
         self._every(GAUGES_S, self._watch)
         self._every(SAVE_S, self._while_sure(saver.save_due))
         self._every(GAUGES_S, self._while_sure(publisher.release_held))
+        self._every(LOG_END_S, lambda: self._note_log_end(publisher))
         self._every(HEARTBEAT_S, lambda: self._beat(publisher))
         return app
 
@@ -318,6 +320,7 @@ class Worker:
             metrics.gauge("lag_records").labels(*labels).set(self._pace.lag_records(tp))
             metrics.gauge("watermark_seconds").labels(*labels).set(watermark_ms / 1000)
             metrics.gauge("lag_seconds").labels(*labels).set(self._pace.behind_ms(tp) / 1000)
+        self._detector.pass_holes(self._pace.passed)
         metrics.gauge("tracked_accounts").set(self._detector.tracked_accounts)
         metrics.gauge("tracked_keys").set(self._detector.tracked_keys)
         assert self._saver is not None
@@ -328,9 +331,9 @@ class Worker:
         metrics.counter("stale_records").inc(self._in_force.rewritten - self._rewritten)
         self._rewritten = self._in_force.rewritten
         self._in_force.check()
-        evicted = self._detector.evicted
-        metrics.counter("evictions").labels("state").inc(max(0, evicted - self._evicted))
-        self._evicted = evicted
+        for kind, dropped in (("state", self._detector.evicted), ("facts", self._detector.dropped_facts)):
+            metrics.counter("evictions").labels(kind).inc(max(0, dropped - self._evicted.get(kind, 0)))
+            self._evicted[kind] = dropped
         self._watch_controls()
 
     def _watch_controls(self) -> None:
@@ -338,7 +341,9 @@ class Worker:
         if self._enforcement is not None:
             self._enforcement.check()
         self._metrics.gauge("policy_waiting").set(self._detector.waits)
-        self._metrics.gauge("kill_switch").set(self._controls.killed())
+        event_time = self._settings.clock == "event"
+        now_ms = max(map(self._detector.watermark_ms, self._detector.shards), default=0) if event_time else None
+        self._metrics.gauge("kill_switch").set(self._controls.killed(now_ms))
         in_effect = self._detector.in_effect
         if (hashes := set(in_effect)) != self._in_effect:
             self._in_effect = hashes
@@ -355,6 +360,11 @@ class Worker:
             self._lease.check()
         except UnreachableError as error:
             await self._app.crash(error)
+
+    async def _note_log_end(self, publisher: Publisher) -> None:
+        with contextlib.suppress(UnreachableError):  # whoever needs an answer now hears of it
+            async with TopicReader(self._settings) as reader:
+                publisher.log_reached(await reader.ends(self._settings.topic(DECISIONS)))
 
     async def _beat(self, publisher: Publisher) -> None:
         for tp in self._pace.partitions:

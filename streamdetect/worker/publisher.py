@@ -7,7 +7,7 @@ what is put in force stands in the log before: whatever ends this process, the l
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from streamdetect.errors import UnreachableError
@@ -49,8 +49,15 @@ class Publisher:
         self._wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
     def log_ends(self) -> dict[int, int]:
-        """By partition of the decision log, the offset after the newest decision of ours that was delivered."""
+        """By partition of the decision log, an offset before which every decision of ours was made before now."""
         return self._log_ends
+
+    def log_reached(self, ends: Mapping[int, int]) -> None:
+        """The decision log ends there, so whatever is decided from now on lies behind.
+
+        For one who decides little: its successor need not read all that others have decided since its own last.
+        """
+        self._log_ends |= {number: max(end, self._log_ends.get(number, 0)) for number, end in ends.items()}
 
     async def send(self, outcome: Outcome, partition: int = 0) -> Sent:
         """Hand over what a chunk of a partition led to; the futures resolve on delivery.
@@ -158,7 +165,7 @@ class Publisher:
     def _note_log_end(self, logged: "asyncio.Future[Stored]") -> None:
         with contextlib.suppress(UnreachableError, asyncio.CancelledError):  # told to whoever waits for it
             landed = logged.result()
-            self._log_ends[landed.partition] = max(landed.offset + 1, self._log_ends.get(landed.partition, 0))
+            self.log_reached({landed.partition: landed.offset + 1})
 
 
 def _begun(turn: Turn, handing_over: Coroutine[Any, Any, Sent]) -> "asyncio.Future[None]":

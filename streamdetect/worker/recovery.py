@@ -7,7 +7,7 @@ would read every image again at each rebalance. Source partitions stay silent un
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,14 +132,7 @@ class Recovery:
         """
         positions = {one.partition: one.shard.positions.get(topic, -1) for one in found}
         there = {partition: at for partition, at in positions.items() if 0 <= at < ends.get(partition, 0)}
-        first: dict[int, Stored] = {}
-        if there:
-            async with aclosing(reader.read(topic, there)) as stretches:
-                async for records in stretches:
-                    for record in records:
-                        first.setdefault(record.partition, record)
-                    if len(first) == len(there):
-                        break
+        first = await reader.first(topic, there) if there else {}
         for restored in found:
             partition, shard = restored.partition, restored.shard
             position, end, there_now = positions[partition], ends.get(partition, 0), first.get(partition)

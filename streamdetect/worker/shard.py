@@ -53,6 +53,11 @@ class Shard:
     # Offsets up to which what is processed was processed before, by the owner whose decisions were followed.
     repeated_until: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def evicted(self) -> int:
+        """Accounts, keys and subjects ever forgotten because a bound was reached."""
+        return sum(node.state.evicted + node.standings.evicted for node in (self.accounts, self.associations))
+
     def capture(self, stripe: int) -> Image:
         """What is due for an image of number ``stripe``."""
         self._forget_followed()
@@ -146,6 +151,11 @@ class Shard:
             found += standings.followed
             standings.followed = []
         return found
+
+    def passed(self, topic: str, offset: int) -> None:
+        """Whatever a topic holds before an offset was processed, or is no record: a marker, a compacted one."""
+        if self.repeated_until.get(topic, offset + 1) <= offset:
+            self.repeated_until[topic] = -1
 
     def _forget_followed(self) -> None:
         if self.repeated_until and all(self.positions.get(t, -1) >= end - 1 for t, end in self.repeated_until.items()):

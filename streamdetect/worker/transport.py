@@ -26,6 +26,7 @@ from streamdetect.worker.chunks import ChunkLimits, ChunkMessage, Held
 from streamdetect.worker.fetched import give_whole
 from streamdetect.worker.heartbeats import hear
 from streamdetect.worker.offsets import Ledger
+from streamdetect.worker.positions import positions_of, rewind
 from streamdetect.worker.versions import check_versions
 
 check_versions()
@@ -53,6 +54,7 @@ class _Fetch:
     """A fetch under way, and when it was asked: its answer is void if the consumer was repositioned since."""
 
     epoch: int
+    wanted: frozenset[TP]
     answer: "asyncio.Task[Mapping[TP, list[Any]]]"
 
 
@@ -85,6 +87,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         self._ledgers: dict[TP, Ledger] = {}
         self._held: dict[TP, Held] = {}
         self._fetch: _Fetch | None = None
+        self._fetched_to: dict[TP, int] = {}
         self._wake: asyncio.Future[None] | None = None
         # Counts everything that moves positions: a fetch asked in another epoch is given back.
         self._epoch = 0
@@ -139,6 +142,10 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         """What the gate goes by may have changed."""
         notify(self._wake)
 
+    def has_more(self, tp: TP) -> bool:
+        """Whether records of a hot partition are here and wait for their turn."""
+        return tp in self._held
+
     def reached(self, tp: TP) -> int:
         """The offset up to which a hot partition was delivered, what holds no record included; 0 before a position.
 
@@ -146,13 +153,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         which nobody is ever handed.
         """
         held = self._held.get(tp)
-        if held is not None:
-            return held.first
-        assignment = getattr(self._thread._ensure_consumer()._subscription.subscription, "assignment", None)  # noqa: SLF001  # no public position without awaiting
-        state = None if assignment is None else assignment.state_value(driver.TopicPartition(tp.topic, tp.partition))
-        return (
-            int(state.position) if self._positioned.is_set() and state is not None and state.has_valid_position else 0
-        )
+        return self._fetched_to.get(tp, 0) if held is None else held.first
 
     # Fetching and delivering
 
@@ -226,17 +227,20 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
                 self._held[tp].add(found)
             elif tp.topic in self._hot:
                 self._held[tp] = Held(found)
+        if self._positioned.is_set():  # and no fetch is under way, which could be ahead of what came of it
+            self._fetched_to |= positions_of(self._thread._ensure_consumer(), fetch.wanted)  # noqa: SLF001  # no public way
         self._ask(min(timeout, FETCH_WAIT_S))
         return {tp: found for tp, found in records.items() if tp.topic not in self._hot}
 
     def _ask(self, wait_s: float) -> None:
         if self._has_backlog():
             return
-        wanted = {tp for tp in self._get_active_partitions() if tp.topic not in self._hot or self._has_room(tp)}
+        active = self._get_active_partitions()
+        wanted = frozenset(tp for tp in active if tp.topic not in self._hot or self._has_room(tp))
         if wanted:
             # A task of its own: if the drain loop is cancelled, the answer still finds its way back to the partition.
-            answer = asyncio.create_task(self._getmany(active_partitions=wanted, timeout=wait_s))
-            self._fetch = _Fetch(self._epoch, answer)
+            answer = asyncio.create_task(self._getmany(active_partitions=set(wanted), timeout=wait_s))
+            self._fetch = _Fetch(self._epoch, wanted, answer)
 
     def _has_backlog(self) -> bool:
         """Whether there are several chunks of one partition to deliver."""
@@ -268,6 +272,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
 
     async def _drop_held(self) -> None:
         self._epoch += 1
+        self._fetched_to.clear()
         held, self._held = self._held, {}
         await self._give_back(held)
 
@@ -276,7 +281,7 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
             await self._rewind({tp: (rest.first, rest.last) for tp, rest in held.items()})
 
     async def _rewind(self, spans: Mapping[TP, tuple[int, int]]) -> None:
-        await self._thread.call_thread(_rewind_in_thread, self._thread._ensure_consumer(), spans)  # noqa: SLF001  # no public way
+        await self._thread.call_thread(rewind, self._thread._ensure_consumer(), spans)  # noqa: SLF001  # no public way
 
     async def on_stop(self) -> None:
         """Commit what is acked; the answer of a last fetch is nobody's any more."""
@@ -371,19 +376,6 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
         """Faust's livelock check, except for hot partitions: held or gated ones are idle on purpose."""
         if tp.topic not in self._hot:
             super().verify_event_path(now, tp)
-
-
-async def _rewind_in_thread(consumer: Any, spans: Mapping[TP, tuple[int, int]]) -> None:
-    """Seek back to the first undelivered offset, unless someone has sought elsewhere since the fetch.
-
-    Runs on the consumer's own loop without awaiting, so that no fetch comes between the look and the seek.
-    """
-    assignment = getattr(consumer._subscription.subscription, "assignment", None)  # noqa: SLF001  # no public position without awaiting
-    for tp, (first, last) in spans.items():
-        partition = driver.TopicPartition(tp.topic, tp.partition)
-        state = None if assignment is None else assignment.state_value(partition)
-        if state is not None and state.has_valid_position and state.position > last:
-            consumer.seek(partition, first)
 
 
 class ChunkTransport(driver.Transport):  # type: ignore[misc]  # Faust is untyped here

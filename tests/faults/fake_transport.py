@@ -48,6 +48,7 @@ class FakeBroker:
 
     logs: dict[TP, list[Record]] = field(default_factory=dict)
     committed: dict[TP, int] = field(default_factory=dict)
+    ends: dict[TP, int] = field(default_factory=dict)  # behind what holds no record
     fetch_records: int = 1_000
 
     def append(self, tp: TP, values: Mapping[int, bytes | None], *, key: bytes | None = b"k") -> None:
@@ -106,6 +107,8 @@ class FakeThread(Service):
             if records:
                 found[tp] = records
                 state.position = records[-1].offset + 1
+            else:
+                state.position = max(state.position, self.broker.ends.get(tp, 0))
         if not found:
             await asyncio.sleep(min(timeout, 0.002))
             return {}
@@ -142,7 +145,7 @@ class FakeThread(Service):
         return set(self.positions)
 
     def highwater(self, tp: TP) -> int:
-        return self.broker.logs[tp][-1].offset + 1
+        return max(self.broker.logs[tp][-1].offset + 1, self.broker.ends.get(tp, 0))
 
     def verify_recovery_event_path(self, now, tp) -> None: ...
 

@@ -180,6 +180,12 @@ class Reader:
         await asyncio.sleep(self._chance.random() * 0.02)
         return {partition: self._broker.ends[topic, partition] for partition in range(PARTITIONS)}
 
+    async def first(self, topic: str, starts: Mapping[int, int]):
+        await asyncio.sleep(self._chance.random() * 0.02)
+        logs = {partition: self._broker.logs[topic, partition] for partition in starts}
+        there = {partition: [r for r in log if r.offset >= starts[partition]] for partition, log in logs.items()}
+        return {partition: records[0] for partition, records in there.items() if records}
+
     async def read(self, topic: str, starts: Mapping[int, int]):
         for partition, start in starts.items():
             records = [r for r in self._broker.logs[topic, partition] if r.offset >= start]

@@ -107,6 +107,7 @@ class Process:
         loops = [self.work.run(topic, self._messages(topic)) for topic in INPUTS]
         loops += [self._every(0.25, self._save), self._every(0.4, self._commit), self._every(0.25, self._beat)]
         loops += [self._every(1.0, self._release), self._every(2.0, self._show_itself)]
+        loops += [self._every(1.5, self._note_log_end)]
         self.tasks += [asyncio.create_task(self._guarded(loop)) for loop in loops]
 
     async def _guarded(self, work) -> None:
@@ -223,6 +224,9 @@ class Process:
     async def _release(self) -> None:
         if self.lease.sure:
             await self.publisher.release_held()
+
+    async def _note_log_end(self) -> None:
+        self.publisher.log_reached(await Reader(self.broker, self.chance).ends(SETTINGS.topic(DECISIONS)))
 
     async def _show_itself(self) -> None:
         if not self.cut and self.generation == self.broker.generation:

@@ -70,3 +70,22 @@ async def test_records_given_back_do_not_undo_a_seek_that_came_between() -> None
         agent.thread.answering.set()
         await until(lambda: broker.committed[A] == 60)
     assert agent.seen[A] == [*range(30), *range(10, 60)]
+
+
+async def test_what_holds_no_record_is_passed_also_while_chunks_wait_for_their_acks() -> None:
+    broker = broker_with(20)
+    broker.ends[A] = 23
+    app = fake_app(broker, {"hot"})
+    agent = Recorder(app, ack=False)
+    async with running(app):
+        await until(lambda: len(agent.events) == 2)
+        await until(lambda: app.consumer.reached(A) == 23)
+        assert app.consumer.in_flight(A) == 2
+        agent.thread.answering.clear()
+        broker.ends.clear()
+        broker.append(A, dict.fromkeys(range(23, 33), b"v"))
+        await until(lambda: agent.thread.positions[A].position == 33)
+        assert app.consumer.reached(A) == 23, "what is fetched is not yet here"
+        agent.thread.answering.set()
+        await until(lambda: app.consumer.reached(A) == 33)
+        assert len(agent.events) == 3

@@ -1,12 +1,12 @@
-"""A worker that is told to stop under load, and the one that goes on: nothing that was asked is left out.
+"""A worker that is told to stop, before it began or under load, and the one that goes on: nothing is left out."""
 
-State is in memory only in this version: a second worker begins with empty windows. So what is promised across a restart
-is that every record is processed at least once and that decisions already taken stay on their topics, not that a count
-begun by the first worker is finished by the second.
-"""
-
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import orjson
 import pytest
@@ -118,3 +118,23 @@ def test_markers_of_transactions_are_no_work_that_waits(place):
     until(lambda: len(decided(place)) == 40, "all decisions")
     until(lambda: worker.metric("lag_records") == 0, "no lag", 10.0)
     assert worker.stop() == 0, worker.log
+
+
+def test_a_stop_before_anything_was_begun_is_clean():
+    """The broker takes the connection and says nothing."""
+    with socket.create_server(("localhost", 0)) as silent:
+        address = f"localhost:{silent.getsockname()[1]}"
+        program = [sys.executable, "-m", "streamdetect", "worker", "--bootstrap-servers", address]
+        with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+            until(lambda: catches(process, signal.SIGTERM), "the program to have begun")
+            process.terminate()
+            _, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert "Traceback" not in told
+
+
+def catches(process, number):
+    """Whether a process has a handler for a signal, by what the kernel knows of it."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(mask, 16) >> (number - 1) & 1)

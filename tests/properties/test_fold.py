@@ -89,3 +89,11 @@ def test_reading_again_reports_nothing(log):
     index = Index()
     list(index.replace(snapshot_of(log)))
     assert list(index.replace(snapshot_of(log))) == []
+
+
+def test_a_topic_made_again_is_told_by_the_times_of_its_records():
+    index = Index()
+    assert len(list(index.replace({b"a": Record(b"a", b"1", 0, 5, 1_000)}))) == 1
+    assert list(index.replace({b"a": Record(b"a", b"1", 0, 5, 1_000)})) == []
+    again = Record(b"a", b"2", 0, 5, 2_000)
+    assert list(index.replace({b"a": again})) == [again]

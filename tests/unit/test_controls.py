@@ -188,3 +188,15 @@ def test_the_kill_switch_is_known_by_wall_clock_to_the_brake():
     told.override("global:enforcement", None)
     assert not told.controls.killed()
     assert [decision.simulated for decision in told.ask(account="bob")] == [False]
+
+
+def test_the_kill_switch_is_on_until_it_is_over_by_the_clock_that_is_asked():
+    told = Told()
+    assert not told.controls.killed(START)
+    told.override(*kill(START + 10))
+    assert told.controls.killed(START + 9)
+    assert not told.controls.killed(START + 10)
+    assert not told.controls.killed(), "it was over long ago by the clock on the wall"
+    told.override(*kill())
+    assert told.controls.killed(START + 10)
+    assert told.controls.killed()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from override_reference import allow
 from pipeline_reference import ASK, START, cut, event, low_policy, other_policy
+from test_brake import decision
 
 from streamdetect.kernels.chunk import chunk_of
 from streamdetect.kernels.images import decode, encode
@@ -197,6 +198,34 @@ def test_partitions_that_went_away_are_forgotten_and_the_others_are_not():
     assert decisions == ran.decisions[1]
     ran.detector.keep_only(set())
     assert (ran.detector.tracked_accounts, ran.detector.tracked_keys) == (0, 0)
+
+
+def test_what_earlier_owners_forgot_is_not_counted_again():
+    one = detector()
+    shard = one.new_shard()
+    shard.accounts.state.evicted = 400_000
+    one.add(0, shard)
+    assert one.evicted == 0
+    shard.accounts.standings.evicted += 3
+    shard.associations.state.evicted += 4
+    assert one.evicted == 7
+
+
+def test_what_was_followed_is_forgotten_though_a_topic_ends_with_what_is_no_record():
+    one = detector()
+    shard = one.shard(0)
+    shard.positions = {TOPIC: 98, "accounts": 40}
+    said = decision("ann")
+    shard.follow([said], {TOPIC: 100, "accounts": 42})
+    standings = shard.accounts.standings
+    passed = {(TOPIC, 0): 100, ("accounts", 0): 41}
+    one.pass_holes(passed.__getitem__)
+    shard.capture(0)
+    assert standings.capture(0).meta["taken"] == [said.decision_id], "a record of accounts is still to come"
+    passed["accounts", 0] = 42
+    one.pass_holes(passed.__getitem__)
+    shard.capture(1)
+    assert standings.capture(1).meta["taken"] == standings.capture(1).meta["later"] == []
 
 
 @pytest.mark.parametrize("text", ["", "\u200b" * 500, "\u0301" * 500, "\u202e\ufeff" * 50, "\0" * 50])

@@ -130,3 +130,15 @@ def test_turns_come_in_the_order_of_their_places(fates, random):
         assert {number for number, fate in enumerate(fates) if fate == "enter"} <= set(came)
 
     asyncio.run(run())
+
+
+async def test_where_the_log_ends_is_where_a_successor_begins_though_nothing_was_decided_here():
+    outbox = Outbox()
+    publisher = Publisher(SETTINGS, outbox, Metrics(), None)
+    publisher.log_reached({0: 70, 1: 80})
+    await publisher.send(Outcome(decisions=[decision(revision=5)]))
+    outbox.deliver(LOG)
+    await turn_of_the_loop()
+    assert publisher.log_ends() == {0: 70, 1: 80}, "what landed before that end moves nothing back"
+    publisher.log_reached({0: 75})
+    assert publisher.log_ends() == {0: 75, 1: 80}
