@@ -41,9 +41,10 @@ def worker(
     # Before the first partition is ours there is nothing to finish; from then on the engine sees to it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings(config, mode=mode, bootstrap_servers=bootstrap_servers, policy_file=policy)
-    configure_logs(log_level)
     chosen = read_policy(settings.policy_file)
+    configure_logs("critical")  # an error that ends the start is one line, which says what a client library would
     report = asyncio.run(create_and_check(settings, create=False, timeout_s=REACH_S))
+    configure_logs(log_level)
     # Late: Faust and the compiled kernels take seconds to load, and what is wrong should be told at once.
     from streamdetect.worker.program import run_worker  # noqa: PLC0415
 

@@ -84,7 +84,7 @@ class Ownership:
             for restored in await self._recovery.restore(partitions, generation):
                 lifted = self._detector.add(restored.partition, restored.shard)
                 committed = await self._go_back(restored.partition)
-                restored.shard.begin_at(committed)
+                restored.shard.begin_at(committed, restored.ends)
                 self._saver.begin(restored.partition, restored.lineage)
                 if restored.lineage.next_sequence == 0:
                     if any(committed.values()):

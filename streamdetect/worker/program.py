@@ -33,6 +33,7 @@ from streamdetect.worker.chunks import ChunkLimits
 from streamdetect.worker.controls import Controls
 from streamdetect.worker.detector import Detector
 from streamdetect.worker.engine import MEMBER_BEAT_S, SESSION_S, declare_app, serve
+from streamdetect.worker.heap import give_large_blocks_back
 from streamdetect.worker.in_force import InForce
 from streamdetect.worker.lease import Lease
 from streamdetect.worker.ownership import Ownership
@@ -55,6 +56,7 @@ LEAVE_S = 5.0
 def run_worker(settings: Settings, policy: CompiledPolicy, mode: Literal["shadow", "live"], partitions: int) -> None:
     """Run until SIGTERM or SIGINT, on topics that were checked; ``partitions`` is the number they have in common."""
     started = time.perf_counter()
+    give_large_blocks_back()
     log(__name__).info("loading kernels", hint="the first start on a machine compiles them, which takes about 20 s")
     warm()
     # What lives for ever need not be looked at again, and a chunk makes thousands of short-lived objects: with the

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from streamdetect.errors import ImageError
@@ -32,12 +32,16 @@ _log = log(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """One partition as it was when its last owner saved it, and what has been published since."""
+    """One partition as it was when its last owner saved it, and what has been published since.
+
+    ``ends`` is where its inputs end, by topic.
+    """
 
     partition: int
     shard: Shard
     lineage: Lineage
     held: list[Decision]  # those that still wait at the brake
+    ends: dict[str, int] = field(default_factory=dict)
 
 
 class Recovery:
@@ -168,8 +172,8 @@ class Recovery:
         for restored in found:
             shard = restored.shard
             since = [d for r, d in published if r.offset >= shard.log_from.get(r.partition, r.offset + 1)]
-            until = {topic: ends_of.get(restored.partition, 0) for topic, ends_of in reached.items()}
-            shard.follow(since, until if restored.lineage.next_sequence else {})
+            restored.ends.update({topic: ends_of.get(restored.partition, 0) for topic, ends_of in reached.items()})
+            shard.follow(since, restored.ends if restored.lineage.next_sequence else {})
             # One that was not saved yet may have been decided again, with a higher revision, and passed as that.
             passed: dict[str, int] = {}
             for d in since:

@@ -111,10 +111,13 @@ class Shard:
         """Where decisions on subjects of a scope are."""
         return (self.accounts if scope == "account" else self.associations).standings
 
-    def begin_at(self, offsets: Mapping[str, int]) -> None:
-        """Topics that nothing is known of begin at these offsets: what came before is not part of this state."""
-        for topic, offset in offsets.items():
-            self.positions.setdefault(topic, offset - 1)
+    def begin_at(self, committed: Mapping[str, int], ends: Mapping[str, int]) -> None:
+        """Topics that nothing is known of begin where was committed: what came before is not part of this state.
+
+        What was committed behind the end of a topic was committed of another one of that name.
+        """
+        for topic, offset in committed.items():
+            self.positions.setdefault(topic, (offset if offset <= ends.get(topic, 0) else 0) - 1)
 
     def begin_anew(self, topic: str) -> None:
         """A topic was deleted and made again: nothing of it was read yet."""

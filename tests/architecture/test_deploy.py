@@ -12,7 +12,6 @@ import yaml
 
 from streamdetect.cli import app
 from streamdetect.kafka.plan import plan
-from streamdetect.messages.override import Override
 from streamdetect.sandbox.resolve import kafka_version
 from streamdetect.settings import CONFIG_VARIABLE, ENV_PREFIX, FILE_SUFFIX, SECRETS, Settings
 from streamdetect.telemetry.catalogue import CATALOGUE
@@ -182,8 +181,13 @@ def test_the_image_needs_nothing_it_is_not_given():
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_the_kill_switch_of_the_runbook_is_valid():
-    (block,) = re.findall(r"^ *```json\n(.*?)```", TEXTS["docs/runbooks.md"], re.MULTILINE | re.DOTALL)
-    override = Override.model_validate_json(block)
-    assert override.effect == "kill"
-    assert f"`{override.key}`" in TEXTS["docs/runbooks.md"]
+def test_commands_of_the_runbooks_are_commands():
+    quoted = re.findall(r"`(streamdetect [^`]+)`", " ".join(TEXTS["docs/runbooks.md"].split()))
+    assert any(command.startswith("streamdetect kill on --reason") for command in quoted)
+    for command in quoted:
+        words = shlex.split(command)[1:]
+        if any(word.startswith("-") for word in words):
+            _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+            assert bound.arguments, command
+        else:
+            assert app[words[0]] if len(words) == 1 else app[words[0]][words[1]], command

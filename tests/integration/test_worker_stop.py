@@ -6,10 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import orjson
 import pytest
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from live import STOP_S, until, world
 
 pytestmark = pytest.mark.needs("admin")
@@ -101,6 +103,34 @@ def test_after_a_restart_a_silent_partition_does_not_hold_back_the_others(place)
     place.settled(second, limit_s=15.0)
     assert second.metric("lag_records") == 0
     assert second.stop() == 0, second.log
+
+
+def test_what_was_committed_beyond_the_state_is_read_all_the_same(place):
+    """As after an image that was acknowledged and lost; here the commits are moved while no worker runs."""
+    now = time.time_ns() // 1_000_000
+    send = lambda names: place.events([{"event_id": "e", "account_id": one, "occurred_at": now} for one in names])  # noqa: E731
+    send(f"c-{number}" for number in range(40))
+    first = place.start()
+    place.settled(first)
+    assert first.stop() == 0, first.log
+    landed = send(f"d-{number}" for number in range(40))
+    behind = {sent.partition: sent.offset + 1 for sent in landed}
+    with closing(Consumer({"bootstrap.servers": place.bootstrap, "group.id": place.settings.group_id})) as group:
+        ahead = [TopicPartition(place.requests, partition, offset) for partition, offset in behind.items()]
+        until(lambda: committed(group, ahead), "the group to take commits from outside")
+    second = place.start()
+    until(lambda: second.alive() and len(decided(place)) == 80, "what was committed and not counted")
+    assert "images_of_state_are_gone" in second.log
+    assert second.stop() == 0, second.log
+
+
+def committed(group, offsets):
+    """Whether a group without members took them; it may still see the one that has just left."""
+    try:
+        group.commit(offsets=offsets, asynchronous=False)
+    except KafkaException:
+        return False
+    return True
 
 
 def test_markers_of_transactions_are_no_work_that_waits(place):

@@ -211,6 +211,17 @@ def test_what_earlier_owners_forgot_is_not_counted_again():
     assert one.evicted == 7
 
 
+def test_a_state_begins_where_was_committed_but_not_behind_the_end_of_a_topic():
+    """Behind its end was committed of another topic of that name; of that one every record counts."""
+    one = detector()
+    shard = one.new_shard()
+    shard.positions["links"] = 7
+    shard.begin_at({TOPIC: 30, "accounts": 900, "links": 50, "evidence": 0}, {TOPIC: 40, "accounts": 12, "links": 60})
+    one.add(0, shard)
+    assert [one.needed((topic, 0)) for topic in (TOPIC, "accounts", "links", "evidence")] == [30, 0, 8, 0]
+    assert one.needed((TOPIC, 1)) is None
+
+
 def test_what_was_followed_is_forgotten_though_a_topic_ends_with_what_is_no_record():
     one = detector()
     shard = one.shard(0)

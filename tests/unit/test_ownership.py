@@ -31,10 +31,16 @@ class Restoring:
     async def restore(self, partitions, _generation):
         if self.fails:
             raise self.fails
-        shard = SimpleNamespace(followed=lambda: [decision("followed")], begin_at=self.begun.append)
+        shard = SimpleNamespace(followed=lambda: [decision("followed")], begin_at=lambda *told: self.begun.append(told))
         lineage = SimpleNamespace(next_sequence=5)
         return [
-            SimpleNamespace(partition=number, shard=shard, lineage=lineage, held=[decision(f"held-{number}")])
+            SimpleNamespace(
+                partition=number,
+                shard=shard,
+                lineage=lineage,
+                held=[decision(f"held-{number}")],
+                ends={"requests": 500},
+            )
             for number in sorted(partitions)
         ]
 
@@ -65,7 +71,7 @@ async def test_what_a_state_does_not_know_begins_where_was_committed():
     restoring.slow.set()
     await restoring.ownership.assigned({3}, 1)
     await restoring.ownership.settle()
-    assert restoring.begun == [{"requests": 103}]
+    assert restoring.begun == [({"requests": 103}, {"requests": 500})]
 
 
 async def test_a_restore_cut_short_leaves_nothing_at_the_brake():
