@@ -59,6 +59,10 @@ class Pace:
         position = self._detector.position(place)
         return position + 1 if consumer.delivered(tp) > position else max(position + 1, consumer.reached(tp))
 
+    def watermark_ms(self, tp: TP) -> int:
+        """Newest believed event time of a partition, 0 before the first."""
+        return self._detector.watermark_ms(tp.partition)
+
     def behind_ms(self, tp: TP) -> int:
         """How much older than now the newest processed record is, by broker time; 0 when nothing waits.
 

@@ -33,6 +33,7 @@ from streamdetect.worker.chunks import ChunkLimits
 from streamdetect.worker.controls import Controls
 from streamdetect.worker.detector import Detector
 from streamdetect.worker.engine import MEMBER_BEAT_S, SESSION_S, declare_app, serve
+from streamdetect.worker.gauges import Gauges
 from streamdetect.worker.heap import give_large_blocks_back
 from streamdetect.worker.in_force import InForce
 from streamdetect.worker.lease import Lease
@@ -109,9 +110,7 @@ class Worker:
         self._queued: Queued = {}
         self._stopping = False
         self._sure = False
-        self._evicted: dict[str, int] = {}
-        self._rewritten = 0
-        self._in_effect: set[str] = set()
+        self._gauges = Gauges(self._metrics)
 
     async def run(self) -> None:
         """Serve until stopped."""
@@ -124,10 +123,14 @@ class Worker:
         )
         with server:
             sys.stderr.write(f"metrics on {server.url}/metrics\n")
-            # Packed rows are hashes, which do not compress: lz4 took a fifth of the worker's time for nothing.
-            outbox = Outbox(settings, metrics=self._metrics, compression=None)
-            async with outbox, self._enforced(outbox), self._controls:
-                app = self._build(outbox)
+            async with (
+                self._outbox("decisions") as urgent,
+                self._outbox("rows") as rows,
+                self._outbox("images") as images,
+                self._enforced(urgent),
+                self._controls,
+            ):
+                app = self._build(urgent, rows, images)
                 log(__name__).info(
                     "worker starts",
                     mode=self._mode,
@@ -137,6 +140,14 @@ class Worker:
                 )
                 await serve(app, stop_timeout_s=STOP_TIMEOUT_S, before_stop=self._end_intake)
         log(__name__).info("worker stopped")
+
+    def _outbox(self, name: str) -> Outbox:
+        """A connection of its own for each kind of record, or decisions would wait behind megabytes of images.
+
+        The client library has one request a broker under way. Nothing is compressed: packed rows are hashes, and images
+        are by themselves.
+        """
+        return Outbox(self._settings, metrics=self._metrics, name=name, compression=None)
 
     @contextlib.asynccontextmanager
     async def _enforced(self, outbox: Outbox) -> AsyncIterator[None]:
@@ -155,16 +166,22 @@ class Worker:
             log(__name__).info("adopted", in_force=len(self._in_force.records), unreadable=self._in_force.unreadable)
             yield
 
-    def _build(self, outbox: Outbox) -> faust.App:
+    def _build(self, urgent: Outbox, rows: Outbox, images: Outbox) -> faust.App:
         assert self._in_force is not None
         settings, brake = self._settings, self._brake(self._in_force)
         publisher = Publisher(
-            settings, outbox, self._metrics, brake, guard=self._lease.check, wrote=self._in_force.wrote
+            settings,
+            rows,
+            self._metrics,
+            brake,
+            urgent=urgent,
+            guard=self._lease.check,
+            wrote=self._in_force.wrote,
         )
         changelog = full_name(CHANGELOG, settings)
         saver = self._saver = Saver(
             self._detector,
-            outbox,
+            images,
             changelog,
             interval_s=settings.image_interval_s,
             bytes_per_s=settings.image_bytes_per_s,
@@ -312,45 +329,25 @@ class Worker:
         return ours and not self._stopping and self._pace.may_go_on(tp)
 
     async def _watch(self) -> None:
-        """Gauges, once a second."""
-        metrics = self._metrics
-        for name in ("lag_records", "watermark_seconds", "lag_seconds"):
-            metrics.gauge(name).clear()  # a partition that went to another worker is not ours to report
-        for tp in self._pace.partitions:
-            labels = (tp.topic, str(tp.partition))
-            watermark_ms = self._detector.watermark_ms(tp.partition)
-            metrics.gauge("lag_records").labels(*labels).set(self._pace.lag_records(tp))
-            metrics.gauge("watermark_seconds").labels(*labels).set(watermark_ms / 1000)
-            metrics.gauge("lag_seconds").labels(*labels).set(self._pace.behind_ms(tp) / 1000)
-        self._detector.pass_holes(self._pace.passed)
-        metrics.gauge("tracked_accounts").set(self._detector.tracked_accounts)
-        metrics.gauge("tracked_keys").set(self._detector.tracked_keys)
+        """Once a second: whether all that this process hears by is still there, and what there is to see of it."""
         assert self._saver is not None
         assert self._in_force is not None
-        for topic, waiting in self._queued.items():
-            metrics.gauge("queued_chunks").labels(topic).set(waiting())
-        metrics.gauge("unsaved_chunks").set(self._saver.waiting)
-        metrics.counter("stale_records").inc(self._in_force.rewritten - self._rewritten)
-        self._rewritten = self._in_force.rewritten
-        self._in_force.check()
-        for kind, dropped in (("state", self._detector.evicted), ("facts", self._detector.dropped_facts)):
-            metrics.counter("evictions").labels(kind).inc(max(0, dropped - self._evicted.get(kind, 0)))
-            self._evicted[kind] = dropped
-        self._watch_controls()
-
-    def _watch_controls(self) -> None:
         self._controls.check()
+        self._in_force.check()
         if self._enforcement is not None:
             self._enforcement.check()
-        self._metrics.gauge("policy_waiting").set(self._detector.waits)
-        event_time = self._settings.clock == "event"
-        now_ms = max(map(self._detector.watermark_ms, self._detector.shards), default=0) if event_time else None
-        self._metrics.gauge("kill_switch").set(self._controls.killed(now_ms))
-        in_effect = self._detector.in_effect
-        if (hashes := set(in_effect)) != self._in_effect:
-            self._in_effect = hashes
-            told = [{"version": one.model.version, "policy_hash": one.hash} for one in in_effect.values()]
-            log(__name__).info("policies in effect", policy=self._policy.model.id, in_effect=told)
+        self._detector.pass_holes(self._pace.passed)
+        self._gauges.show_partitions(self._pace)
+        self._gauges.show_state(self._detector, self._saver.waiting, self._in_force.rewritten)
+        self._gauges.show_policies(self._detector, killed=self._controls.killed(self._event_time_ms()))
+        for topic, waiting in self._queued.items():
+            self._metrics.gauge("queued_chunks").labels(topic).set(waiting())
+
+    def _event_time_ms(self) -> int | None:
+        """The time by which decisions end, ``None`` where that is the wall clock's."""
+        if self._settings.clock != "event":
+            return None
+        return max(map(self._detector.watermark_ms, self._detector.shards), default=0)
 
     async def _beat_lease(self) -> None:
         assert self._app is not None

@@ -25,7 +25,7 @@ Sent = list["asyncio.Future[Any]"]
 
 
 class Publisher:
-    """Sends what chunks led to.
+    """Sends what chunks led to. ``urgent`` takes decisions and what is in force, ``outbox`` the rest.
 
     ``brake`` is ``None`` on the event clock. ``guard`` raises when this process may not write any more; ``wrote`` hears
     of every record of the enforcement topic: key, revision, value, and the future of its delivery.
@@ -38,10 +38,11 @@ class Publisher:
         metrics: Metrics,
         brake: Brake | None,
         *,
+        urgent: Sender | None = None,
         guard: Callable[[], None] = lambda: None,
         wrote: Wrote = lambda *_: None,
     ) -> None:
-        self._outbox, self._metrics, self._brake = outbox, metrics, brake
+        self._outbox, self._urgent, self._metrics, self._brake = outbox, urgent or outbox, metrics, brake
         self._guard, self._wrote = guard, wrote
         self._log_ends: dict[int, int] = {}
         self._deciding, self._enforcing = Turns(), Turns()
@@ -105,7 +106,7 @@ class Publisher:
         """Tell gateways that a partition is looked after."""
         self._guard()
         topic = self._topics[ENFORCEMENT]
-        await (await self._outbox.send(topic, heartbeat.to_bytes(), key=heartbeat.key.encode()))
+        await (await self._urgent.send(topic, heartbeat.to_bytes(), key=heartbeat.key.encode()))
 
     async def _decided(
         self, turn: Turn, decisions: Sequence[Decision], partition: int, followed: Iterable[Decision] = ()
@@ -134,7 +135,7 @@ class Publisher:
             value = stamped.to_bytes()
             labels = (decision.action, decision.status, str(decision.simulated).lower())
             self._metrics.counter("decisions").labels(*labels).inc()
-            logged = await self._outbox.send(self._topics[DECISIONS], value, key=decision.subject.key.encode())
+            logged = await self._urgent.send(self._topics[DECISIONS], value, key=decision.subject.key.encode())
             logged.add_done_callback(self._note_log_end)
             sent.append(logged)
             if is_enforced(decision):
@@ -158,7 +159,7 @@ class Publisher:
 
     async def _enforce(self, decision: Decision, value: bytes) -> "asyncio.Future[Stored]":
         key, in_force = decision.subject.key.encode(), None if decision.status == "released" else value
-        landed = await self._outbox.send(self._topics[ENFORCEMENT], in_force, key=key)
+        landed = await self._urgent.send(self._topics[ENFORCEMENT], in_force, key=key)
         self._wrote(key, decision.revision, in_force, landed)
         return landed
 

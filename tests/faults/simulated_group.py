@@ -61,11 +61,11 @@ class Process:
         self.positions: dict[tuple[str, int], int] = {}
         self.ledgers: dict[tuple[str, int], Ledger] = defaultdict(Ledger)
         self.metrics = Metrics()
-        self.sender = Sender(broker, chance)
+        self.urgent, self.rows, self.images = self.senders = tuple(Sender(broker, chance) for _ in range(3))
         self.lease = Lease(SESSION_S - MEMBER_BEAT_S, SESSION_S, self.loop.time)
         self.detector = Detector(policy, "live", (REQUESTS,), PARTITIONS)
         self.in_force = InForce(
-            SETTINGS.topic(ENFORCEMENT), self.sender, self.detector.hear, ours=self.detector.decides_on,
+            SETTINGS.topic(ENFORCEMENT), self.urgent, self.detector.hear, ours=self.detector.decides_on,
             guard=self.lease.check,
         )  # fmt: skip
         self.clock_wrong_s = 0.0
@@ -74,11 +74,12 @@ class Process:
             Brake(6, 1e9, wall_s, lambda: 0.0, now_s=self.loop.time, stands=self.in_force.stands) if brake else None
         )
         self.publisher = Publisher(
-            SETTINGS, self.sender, self.metrics, self.brake, guard=self.lease.check, wrote=self.in_force.wrote
-        )
+            SETTINGS, self.rows, self.metrics, self.brake, urgent=self.urgent, guard=self.lease.check,
+            wrote=self.in_force.wrote,
+        )  # fmt: skip
         changelog = full_name(CHANGELOG, SETTINGS)
         self.saver = Saver(
-            self.detector, self.sender, changelog, interval_s=1.0, bytes_per_s=1e9, metrics=self.metrics,
+            self.detector, self.images, changelog, interval_s=1.0, bytes_per_s=1e9, metrics=self.metrics,
             held=self.brake.held_of if self.brake else lambda _partition: (), log_ends=self.publisher.log_ends,
             guard=self.lease.check, now_s=self.loop.time,
         )  # fmt: skip
@@ -126,7 +127,8 @@ class Process:
         self.ended = why
         self.flowing = False
         self.broker.watchers[:] = [watcher for watcher in self.broker.watchers if watcher != self._watch]
-        self.sender.crash()
+        for sender in self.senders:
+            sender.crash()
         for task in self.tasks:
             task.cancel()
         task = self.ownership._task
@@ -309,6 +311,7 @@ class Group:
             for place in places
         )
         return done and all(
-            not one.sender.waiting and not (one.brake and any(map(one.brake.held_of, range(PARTITIONS))))
+            not any(sender.waiting for sender in one.senders)
+            and not (one.brake and any(map(one.brake.held_of, range(PARTITIONS))))
             for one in self.members
         )

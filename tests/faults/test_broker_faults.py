@@ -128,7 +128,7 @@ def blocked(made):
     until(lambda: worker.metric("queued_chunks", topic=made.place.requests), "chunks that wait for the agent, too")
     return {
         "lag": worker.metric("lag_records"),
-        "outbox": worker.metric("queue_records", queue="outbox"),
+        "outbox": worker.metric("queue_records", queue="decisions"),
         "unsaved": worker.metric("unsaved_chunks"),
         "grown_mb": resident_mb(worker.worker) - before_mb,
         "read": read[-1] - read[-30],

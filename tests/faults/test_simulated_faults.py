@@ -117,7 +117,7 @@ class History:
             self.broker.slow_s = 0.3
             asyncio.get_running_loop().call_later(5.0, setattr, self.broker, "slow_s", 0.0)
         elif kind == "fail":
-            victim.sender.failing = True
+            self.chance.choice(victim.senders).failing = True
         elif kind == "clock":
             victim.clock_wrong_s = self.chance.choice((-86_400.0, -600.0, 600.0, 3600.0))
         elif kind == "zombie":

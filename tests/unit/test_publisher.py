@@ -142,3 +142,17 @@ async def test_where_the_log_ends_is_where_a_successor_begins_though_nothing_was
     assert publisher.log_ends() == {0: 70, 1: 80}, "what landed before that end moves nothing back"
     publisher.log_reached({0: 75})
     assert publisher.log_ends() == {0: 75, 1: 80}
+
+
+async def test_decisions_have_a_way_of_their_own_past_rows_that_wait():
+    rows, urgent = Outbox(LINKS), Outbox()
+    publisher = Publisher(SETTINGS, rows, Metrics(), None, urgent=urgent)
+    sending = asyncio.ensure_future(publisher.send(Outcome(links=[(0, b"rows")], decisions=[decision(revision=5)])))
+    await turn_of_the_loop()
+    urgent.deliver(LOG)
+    await turn_of_the_loop()
+    assert (revisions(urgent, LOG), revisions(urgent, TABLE)) == ([5], [5])
+    assert not sending.done()
+    rows.gates[LINKS].set()
+    await sending
+    assert set(rows.sent) == {LINKS}
