@@ -32,6 +32,9 @@ class Sender(Protocol):
 class LogReader(Protocol):
     """Reads stretches of partitions, outside any group."""
 
+    async def starts(self, topic: str) -> dict[int, int]:
+        """The offset of the oldest record kept of each partition, as of now."""
+
     async def ends(self, topic: str) -> dict[int, int]:
         """The offset after the last record of each partition, as of now."""
 

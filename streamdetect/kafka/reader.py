@@ -4,7 +4,7 @@ What recovery needs: images of a changelog, and the decisions taken since. Holes
 an offset older than the oldest record are no trouble.
 """
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,6 +19,8 @@ REQUEST_TIMEOUT_MS: Final = 15_000
 FETCH_WAIT_MS: Final = 100
 POLL_MS: Final = 500
 FETCH_BYTES: Final = 2 << 20  # larger answers cost more a byte: the client copies each several times
+
+_Bounds = Callable[[list[TopicPartition]], Awaitable[dict[TopicPartition, int]]]
 
 
 class TopicReader:
@@ -51,18 +53,25 @@ class TopicReader:
         if consumer is not None:
             await consumer.stop()
 
+    async def starts(self, topic: str) -> dict[int, int]:
+        """The offset of the oldest record kept of each partition, as of now."""
+        return await self._bounds(topic, lambda consumer: consumer.beginning_offsets)
+
     async def ends(self, topic: str) -> dict[int, int]:
         """The offset after the last record of each partition, as of now."""
+        return await self._bounds(topic, lambda consumer: consumer.end_offsets)
+
+    async def _bounds(self, topic: str, of: Callable[[AIOKafkaConsumer], _Bounds]) -> dict[int, int]:
         consumer = self._open()
         try:
             first = TopicPartition(topic, 0)
             consumer.assign([first])
             await consumer.end_offsets([first])  # makes the client learn the partitions of the topic
             partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-            ends = await consumer.end_offsets(partitions)
+            bounds = await of(consumer)(partitions)
         except (KafkaError, OSError) as error:
             raise self._failed(error) from None
-        return {partition.partition: end for partition, end in ends.items()}
+        return {partition.partition: offset for partition, offset in bounds.items()}
 
     async def first(self, topic: str, starts: Mapping[int, int]) -> dict[int, Stored]:
         """The first record of each given partition at or after an offset; nothing of those that have none as of now."""

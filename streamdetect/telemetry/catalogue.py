@@ -146,6 +146,12 @@ CATALOGUE: Final = (
         "topic",
     ),
     _counter(
+        "lost_records",
+        "Records, or holes, that a topic no longer kept when a worker came to read them.",
+        "Workers were away for longer than the topic keeps records: raise its retention.",
+        "topic",
+    ),
+    _counter(
         "policies", "Records of the policy obeyed: taken, refused, withdrawn.", "Refused: read the log.", "status"
     ),
     _gauge("policy_waiting", "1 while a policy was told and is not in effect everywhere.", "It waits for event time."),

@@ -78,6 +78,7 @@ class Recovery:
             ends = {topic: await reader.ends(topic) for topic in self._inputs}
             for topic in self._inputs:
                 await self._compare(reader, topic, ends[topic], found)
+                self._tell_lost(topic, await reader.starts(topic), found)
             await self._follow(reader, ends, found)
         seconds = time.perf_counter() - started
         self._metrics.histogram("restore_seconds").observe(seconds)
@@ -151,6 +152,20 @@ class Recovery:
                     partition=partition,
                     read_before=position,
                     ends_at=end,
+                )
+
+    def _tell_lost(self, topic: str, starts: Mapping[int, int], found: Sequence[Restored]) -> None:
+        """Records that the broker deleted before they were read: nothing brings them back, but somebody must know."""
+        for restored in found:
+            needed, oldest = restored.shard.positions.get(topic, -1) + 1, starts.get(restored.partition, 0)
+            if 0 < needed < oldest:
+                self._metrics.counter("lost_records").labels(topic).inc(oldest - needed)
+                _log.error(
+                    "records were deleted before they were read: keep them for longer than workers are away",
+                    topic=topic,
+                    partition=restored.partition,
+                    read_before=needed - 1,
+                    oldest_kept=oldest,
                 )
 
     async def _follow(

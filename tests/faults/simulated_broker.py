@@ -176,6 +176,9 @@ class Reader:
     def __init__(self, broker: Broker, chance: random.Random) -> None:
         self._broker, self._chance = broker, chance
 
+    async def starts(self, _topic):
+        return dict.fromkeys(range(PARTITIONS), 0)
+
     async def ends(self, topic):
         await asyncio.sleep(self._chance.random() * 0.02)
         return {partition: self._broker.ends[topic, partition] for partition in range(PARTITIONS)}

@@ -12,6 +12,7 @@ from pathlib import Path
 import orjson
 import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient
 from live import STOP_S, until, world
 
 pytestmark = pytest.mark.needs("admin")
@@ -121,6 +122,28 @@ def test_what_was_committed_beyond_the_state_is_read_all_the_same(place):
     second = place.start()
     until(lambda: second.alive() and len(decided(place)) == 80, "what was committed and not counted")
     assert "images_of_state_are_gone" in second.log
+    assert second.stop() == 0, second.log
+
+
+def test_records_deleted_before_they_were_read_are_told(place):
+    now = time.time_ns() // 1_000_000
+    first = place.start()
+    landed = place.events([{"event_id": "e", "account_id": f"l-{n}", "occurred_at": now} for n in range(40)])
+    place.settled(first)
+    assert first.stop() == 0, first.log
+    partition = landed[0].partition
+    missed = place.events([{"event_id": "m", "account_id": f"l-{n}", "occurred_at": now} for n in range(40)])
+    end = 1 + max(sent.offset for sent in missed if sent.partition == partition)
+    admin = AdminClient({"bootstrap.servers": place.bootstrap})
+    (deleted,) = admin.delete_records([TopicPartition(place.requests, partition, end)]).values()
+    deleted.result(30)
+
+    second = place.start().ready()
+
+    gone = sum(sent.partition == partition for sent in missed)
+    assert second.metric("lost_records_total", topic=place.requests) == gone > 0
+    assert "records were deleted before they were read" in second.log
+    until(lambda: second.metric("lag_records") == 0, "all that is left to be read")
     assert second.stop() == 0, second.log
 
 
