@@ -95,6 +95,7 @@ class Pace:
     def _is_waited_for(self, tp: TP) -> bool:
         """Whether the others wait for a partition: it has something to read, and gives it."""
         if not self._busy(tp):
+            self._silent.pop(tp, None)  # it gives nothing because it has nothing
             return False
         place = (tp.topic, tp.partition)
         passed, consumer = self.passed(place), self._consumer()

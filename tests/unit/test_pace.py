@@ -132,6 +132,18 @@ def test_a_partition_that_has_records_and_gives_none_is_waited_for_and_not_for_e
     assert not made.may_go_on(other)
 
 
+def test_a_partition_that_had_nothing_for_long_is_waited_for_when_it_has_something(two):
+    slow, fast = Consumer(20, delivered=9, reached=10), Consumer(20, delivered=9, reached=10, waiting=True)
+    made, clock = pace(two, Consumers(slow, fast))
+    made.assigned({PLACE, TP(TOPIC, 1)})
+    assert not made.may_go_on(TP(TOPIC, 1))
+    slow.end = 10
+    clock.now_s += 10 * SILENT_MAX_S
+    assert made.may_go_on(TP(TOPIC, 1))
+    slow.end = 20
+    assert not made.may_go_on(TP(TOPIC, 1))
+
+
 @pytest.mark.parametrize("sign", ["waits here", "is on its way", "was passed"])
 def test_a_partition_that_gives_something_is_waited_for_however_long_it_takes(two, sign):
     slow, fast = Consumer(40, delivered=9, reached=10), Consumer(40, delivered=9, reached=10, waiting=True)
