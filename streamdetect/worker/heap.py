@@ -14,12 +14,10 @@ _HEAPS: Final = 4
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of <malloc.h>
 
 
-def give_large_blocks_back() -> bool:
-    """Set the heap of this process; false where the C library has no such settings."""
+def give_large_blocks_back() -> None:
+    """Set the heap of this process; nothing where the C library has no such settings."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
-    mallopt(_TRIM_THRESHOLD, _SPARE_BYTES)
-    mallopt(_ARENA_MAX, _HEAPS)
-    return True
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(_TRIM_THRESHOLD, _SPARE_BYTES)
+        mallopt(_ARENA_MAX, _HEAPS)

@@ -304,17 +304,16 @@ class ChunkConsumer(driver.Consumer):  # type: ignore[misc]  # Faust is untyped 
 
     async def _go_back(self, partitions: Collection[TP]) -> None:
         """Seek to what the state needs where that lies before what was committed."""
-        committed = {tp: self._committed_offset.get(tp) for tp in partitions if tp.topic in self._hot}
-        needed = {tp: (self._needed(tp), behind) for tp, behind in committed.items() if behind is not None}
-        back = {tp: first for tp, (first, behind) in needed.items() if first is not None and first < behind}
+        back: dict[TP, int] = {}
+        for tp in partitions:
+            needed, committed = self._needed(tp), self._committed_offset.get(tp)
+            if tp.topic in self._hot and needed is not None and committed is not None and needed < committed:
+                back[tp] = needed
+                told = {"topic": tp.topic, "partition": tp.partition, "read_again_from": needed, "committed": committed}
+                log.warning("images_of_state_are_gone", **told)
         if back:
             await self._drop_held()
             await self._rewind({tp: (first, first) for tp, first in back.items()})
-            for tp, first in sorted(back.items()):
-                log.warning(
-                    "images_of_state_are_gone", read_again_from=first, committed=committed[tp], topic=tp.topic,
-                    partition=tp.partition,
-                )  # fmt: skip
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Stop intake, let finished work be acked, commit it, and only then forget it."""
